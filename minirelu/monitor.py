@@ -1,0 +1,190 @@
+"""How many units are dead: a query on the graph of a loss, or an exact pass over the data.
+
+    activity = UnitActivity()
+    loss = losses.mse(net(x), t)
+    activity.update(loss)                  # this batch; adds up over calls
+    activity.report()                      # one row a layer (and replica)
+
+    UnitActivity.over(net, X).report()     # every row of X, in evaluation mode
+
+*Dead on this data*: active (z > 0) for no row of it, at these weights. It is not a prophecy. *Non-finite* units are a
+state of their own: a diverged replica is not a dead one, although NaN > 0 is false.
+"""
+
+from __future__ import annotations
+
+import warnings
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+
+from . import kernels
+from .backend import to_host
+from .engine import Array, Var, toposort
+from .errors import GraphError, ShapeError
+from .nn import Layer, evaluating
+
+RELU_NODES = ("affine_relu", "relu", "residual_relu")
+NEARLY = 0.01  # nearly dead: active, but on fewer than this share of the rows
+ALARM = 0.4  # a layer with a larger share of dead units gets a DeadUnitsWarning
+
+
+class DeadUnitsWarning(UserWarning):
+    """More than 40 % of a layer's units are dead."""
+
+
+@dataclass(frozen=True)
+class LayerActivity:
+    """One row of a report: `dead`, `nearly_dead`, `linear` and `nonfinite` are numbers of units.
+
+    dead: active on no row; nearly_dead: active on some but fewer than 1 %; linear: active on every row; nonfinite: inf or
+    NaN on some row, and then counted as nothing else.
+    """
+
+    layer: str
+    replica: int
+    units: int
+    dead: int
+    nearly_dead: int
+    linear: int
+    nonfinite: int
+    samples: int
+
+
+@dataclass
+class _Counts:
+    """Rows seen, and per unit (R, O) on how many of them it was active and non-finite."""
+
+    samples: int
+    active: np.ndarray
+    nonfinite: np.ndarray
+
+
+@dataclass
+class UnitActivity:
+    """Integer counts per layer, replica and unit, added up over `update` calls.
+
+    `epoch`: the number of rows after which `update` may warn of dead units; without it only `over` does.
+    """
+
+    epoch: int | None = None
+    _layers: dict[str, _Counts] = field(default_factory=dict)
+    _warned: set[str] = field(default_factory=set)
+
+    def update(self, loss: Any) -> None:
+        """Add the ReLU outputs that `loss` (or any tensor computed from them) was computed from."""
+        if not isinstance(loss, Var) or loss.node is None:
+            raise GraphError("update takes a tensor with a graph; call it on the loss, outside no_graph()")
+        for name, (active, nonfinite, rows) in _relu_layers(loss).items():
+            self._add(name, active, nonfinite, rows)
+        if self.epoch is not None:
+            self._warn(self.epoch)
+
+    def reset(self) -> None:
+        """Forget all counts."""
+        self._layers.clear()
+
+    @classmethod
+    def over(cls, net: Layer, X: Array, batch: int = 4096) -> UnitActivity:
+        """Exact counts of `net` over all rows of X (..., N, I), in evaluation mode, `batch` rows at a time."""
+        activity = cls()
+        with evaluating(net):
+            for i in range(0, X.shape[-2], batch):
+                activity.update(net(X[..., i : i + batch, :]))
+        activity._warn(0)
+        return activity
+
+    def report(self) -> list[LayerActivity]:
+        """A row for each layer in forward order and each replica."""
+        return [row for name, counts in self._layers.items() for row in _rows(name, counts)]
+
+    def dead_share(self) -> dict[str, np.ndarray]:
+        """{layer: share of dead units (R,)}; NaN for a replica that has non-finite units in that layer."""
+        shares = {}
+        for name, counts in self._layers.items():
+            wild = counts.nonfinite.any(axis=-1)
+            dead = (counts.active == 0).mean(axis=-1)
+            shares[name] = np.where(wild, np.nan, dead)
+        return shares
+
+    def _add(self, name: str, active: np.ndarray, nonfinite: np.ndarray, rows: int) -> None:
+        counts = self._layers.get(name)
+        if counts is None:
+            self._layers[name] = _Counts(rows, active.copy(), nonfinite.copy())
+            return
+        if counts.active.shape != active.shape:
+            raise ShapeError(
+                f"layer {name} had (replicas, units) = {counts.active.shape} before and has {active.shape} now; "
+                "use one UnitActivity for each net"
+            )
+        counts.samples += rows
+        counts.active += active
+        counts.nonfinite += nonfinite
+
+    def _warn(self, epoch: int) -> None:
+        for name, counts in self._layers.items():
+            if counts.samples < max(epoch, 1) or name in self._warned:
+                continue
+            dead = ((counts.active == 0) & (counts.nonfinite == 0)).mean(axis=-1)
+            if (dead > ALARM).any():
+                self._warned.add(name)
+                worst = int(dead.argmax())
+                warnings.warn(
+                    f"{dead[worst]:.0%} of the {counts.active.shape[-1]} units of layer {name} (replica {worst}) are dead on "
+                    f"these {counts.samples} rows: no row makes them active, so they get no gradient from this data; usual "
+                    "causes are a high learning rate, a large negative bias, or targets of tiny scale with Adam",
+                    DeadUnitsWarning,
+                    stacklevel=3,
+                )
+
+
+def _rows(name: str, counts: _Counts) -> list[LayerActivity]:
+    n = counts.samples
+    finite = counts.nonfinite == 0
+    dead = finite & (counts.active == 0)
+    nearly = finite & (counts.active > 0) & (counts.active < NEARLY * n)
+    linear = finite & (counts.active == n)
+    totals = [kind.sum(axis=-1) for kind in (dead, nearly, linear, ~finite)]
+    return [
+        LayerActivity(name, r, counts.active.shape[-1], *(int(total[r]) for total in totals), samples=n)
+        for r in range(len(counts.active))
+    ]
+
+
+def _relu_layers(loss: Var) -> dict[str, tuple[np.ndarray, np.ndarray, int]]:
+    """{layer: (active (R, O), nonfinite (R, O), rows)} for the ReLU nodes behind `loss`, in forward order."""
+    found: dict[str, tuple[np.ndarray, np.ndarray, int]] = {}
+    for var in toposort(loss):
+        node = var.node
+        if node is None or node.op not in RELU_NODES:
+            continue
+        facts = node.facts or dict(zip(("active", "nonfinite"), kernels.count_units(var.data), strict=True))
+        active, nonfinite = (to_host(facts[key]) for key in ("active", "nonfinite"))
+        units = active.shape[-1]
+        name = _unique(_layer_name(var), found)
+        found[name] = active.reshape(-1, units), nonfinite.reshape(-1, units), var.data.shape[-2]
+    return found
+
+
+def _layer_name(var: Var) -> str:
+    """The name of the nearest named parameter upstream of `var`, less its last part: "1.0.W" -> "1.0"."""
+    level = [var]
+    seen: set[Var] = set()
+    while level:
+        for v in level:
+            if v.node is None and v.name:
+                return v.name.rpartition(".")[0] or v.name
+        seen.update(level)
+        parents = [p for v in level if v.node for p in v.node.parents if p is not None and p not in seen]
+        level = list(dict.fromkeys(parents))
+    return "relu"
+
+
+def _unique(name: str, taken: dict[str, Any]) -> str:
+    """`name`, or name#2, name#3, … if a layer is used more than once."""
+    candidate, k = name, 1
+    while candidate in taken:
+        k += 1
+        candidate = f"{name}#{k}"
+    return candidate
