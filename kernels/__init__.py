@@ -42,7 +42,8 @@ KERNELS: dict[str, ModuleType] = {
 }
 
 _NO_CUDA = "this version has no CUDA kernels yet; CuPy arrays run the reference on the GPU"
-_choice: ContextVar[str] = ContextVar("minirelu_kernels", default=os.environ.get("MINIRELU_KERNELS", "auto"))
+_DEFAULT = os.environ.get("MINIRELU_KERNELS", "auto")
+_choice: ContextVar[str] = ContextVar("minirelu_kernels", default=_DEFAULT)
 _F32, _F64, _U32, _I64 = (np.dtype(t) for t in (np.float32, np.float64, np.uint32, np.int64))
 
 
@@ -69,13 +70,14 @@ def using(backend: str) -> Iterator[None]:
         _choice.reset(token)
 
 
-def warm_up() -> float:
-    """Compile every kernel of the chosen backend for float32 and float64; returns the seconds it took."""
+def warm_up(dtype: Any = np.float32) -> float:
+    """Compile what nets of `dtype` use, with and without replicas, small and large; returns the seconds it took."""
     start = time.perf_counter()
-    for dtype in (np.float32, np.float64):
-        for rows in (1, _jit.PARALLEL_FROM):  # one call below and one above the size where the threads come in
-            y, mask, _, _ = bias_relu_forward(np.zeros((rows, 1), dtype), np.zeros((1, 1), dtype))
-            relu_backward(y, mask)
+    for rows in (1, _jit.PARALLEL_FROM):  # one size below and one above the one where the threads come in
+        for shape in ((rows, 1), (1, rows, 1)):
+            z = np.zeros(shape, dtype)
+            y, mask, _, _ = bias_relu_forward(z, np.zeros((1, 1), dtype), out=z)
+            relu_backward(y, mask, out=y)
             count_units(y)
     return time.perf_counter() - start
 
@@ -91,7 +93,7 @@ def _check_backend(backend: str, asker: str) -> None:
 def _backend(array: Array) -> str:
     """The backend that runs for `array`."""
     choice = _choice.get()
-    if isinstance(array, np.ndarray):
+    if type(array) is np.ndarray:
         if choice == "auto":
             return "reference" if _jit.missing() else "numba"
         _check_backend(choice, "the variable MINIRELU_KERNELS")  # using() has checked its own
@@ -102,16 +104,22 @@ def _backend(array: Array) -> str:
 
 
 def _run(kernel: str, *arrays: Array) -> None:
-    """Fill the outputs among `arrays`; all are C-contiguous and have the same leading axes."""
+    """Fill the outputs among `arrays`; all are C-contiguous and have the same leading axes.
+
+    The first array is the input, the third may be the same array again, to work in place.
+    """
     first = arrays[0]
-    size = first.size
-    if size == 0 or _backend(first) == "reference":
+    size, choice = first.size, _choice.get()
+    if choice != "auto" or type(first) is not np.ndarray or _jit.missing():
+        choice = _backend(first)
+    if size == 0 or choice == "reference":
         KERNELS[kernel].reference(*arrays)
         return
+    in_place = arrays[2] is first
     if first.ndim > 3:  # one compilation for (B, O) and one for (R, B, O) are enough
         lead = first.ndim - 2
         arrays = tuple(a.reshape(-1, *a.shape[lead:]) for a in arrays)
-    _jit.compiled(KERNELS[kernel].numba, size >= _jit.PARALLEL_FROM)(*arrays)
+    _jit.compiled(KERNELS[kernel].numba, size >= _jit.PARALLEL_FROM, in_place)(*arrays)
 
 
 # -------------------------------------------------------------------------------------------------------- kernels
@@ -130,20 +138,18 @@ def bias_relu_forward(
         z, b = _check_input("z", z), _fit_bias(b, z)
         out = _check_output("out", out, z.shape, z.dtype, z, b)
         mask = _check_output("mask", mask, (*z.shape[:-1], words(z.shape[-1])), _U32, None, z, b, out)
-    xp = array_module(z, b)
+    xp = np if type(z) is np.ndarray else array_module(z, b)
     shape = z.shape
-    leading, units = shape[:-2], shape[-1]
     y = xp.empty(shape, z.dtype) if out is None else out
     if mask is None:
-        mask = xp.empty((*shape[:-1], words(units)), _U32)
-    active, nonfinite = xp.empty((*leading, units), _I64), xp.empty((*leading, units), _I64)
+        mask = xp.empty((*shape[:-1], words(shape[-1])), _U32)
+    counts = (*shape[:-2], shape[-1])
+    active, nonfinite = xp.empty(counts, _I64), xp.empty(counts, _I64)
     _run("bias_relu_forward", z, b, y, mask, active, nonfinite)
     return y, mask, active, nonfinite
 
 
-def relu_backward(
-    g: Array, mask: Array, *, out: Array | None = None, checked: bool = False
-) -> tuple[Array, Array]:
+def relu_backward(g: Array, mask: Array, *, out: Array | None = None, checked: bool = False) -> tuple[Array, Array]:
     """dz = g where the mask's bit is set, else 0, and db = Σ_rows dz.
 
     `out` takes an array to write dz to; `out=g` works in place. Raises `ShapeError`, `TypeError` or `ValueError`
@@ -153,7 +159,7 @@ def relu_backward(
     if not checked:
         g, mask = _check_input("g", g), _check_mask(mask, g)
         out = _check_output("out", out, g.shape, g.dtype, g, mask)
-    xp = array_module(g, mask)
+    xp = np if type(g) is np.ndarray else array_module(g, mask)
     shape = g.shape
     dz = xp.empty(shape, g.dtype) if out is None else out
     db = xp.empty((*shape[:-2], 1, shape[-1]), g.dtype)
@@ -218,7 +224,10 @@ def _check_output(name: str, output: Array, shape: tuple[int, ...], dtype: Any, 
     if isinstance(output, np.ndarray):
         if not flags.writeable:
             raise ValueError(f"{name} is read-only; give a writable array or leave {name} out")
-        inputs = others if output is same or same is None or _place(output) == _place(same) else (same, *others)
+        if same is not None and (output is same or _place(output) == _place(same)):
+            output, inputs = same, others
+        else:
+            inputs = others if same is None else (same, *others)
         if any(array is not None and np.may_share_memory(output, array) for array in inputs):
             raise ValueError(
                 f"{name} overlaps an input or another output; give {name} memory of its own"

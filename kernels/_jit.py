@@ -1,7 +1,8 @@
 """Numba, imported at the first use of a compiled kernel and not before.
 
-A kernel file gives a *builder*: a function `(njit, span) -> compiled loops`. `compiled(builder, parallel)` calls it once
-for the serial and once for the parallel version; `span` is `range` or `numba.prange`.
+A kernel file gives a *builder*: a function `(njit, span, in_place) -> compiled loops`, called once for each variant that
+is needed: `span` is `range` or `numba.prange`, and `in_place` says that the first output is the first input. The loops
+are then told so, because LLVM leaves a loop scalar whose arrays it finds overlapping when it runs.
 """
 
 from __future__ import annotations
@@ -17,20 +18,19 @@ ROWS = 256
 # Elements from which the parallel version is quicker although it must wake the threads.
 PARALLEL_FROM = 1 << 17
 
-Builder = Callable[[Callable[..., Any], Any], Callable[..., None]]
+Builder = Callable[[Callable[..., Any], Any, bool], Callable[..., None]]
 
 
 @functools.cache
-def compiled(builder: Builder, parallel: bool) -> Callable[..., None]:
+def compiled(builder: Builder, parallel: bool, in_place: bool) -> Callable[..., None]:
     """The loops of `builder`, compiled at their first call and cached on disk where a folder is writable."""
     import numba
 
     span = numba.prange if parallel else range
-    options = {"nogil": True, "parallel": parallel}
     try:
-        return builder(numba.njit(**options, cache=True), span)
+        return builder(numba.njit(nogil=True, parallel=parallel, cache=True), span, in_place)
     except RuntimeError:  # Numba found no folder that it could cache in
-        return builder(numba.njit(**options), span)
+        return builder(numba.njit(nogil=True, parallel=parallel), span, in_place)
 
 
 @functools.cache

@@ -30,7 +30,7 @@ def reference(z, b, y, mask, active, nonfinite):
     nonfinite[...] = (~xp.isfinite(y)).sum(axis=-2)
 
 
-def numba(njit, span):
+def numba(njit, span, in_place):
     @njit
     def loops(z, b, y, mask, active, nonfinite):
         rows, units = z.shape[-2:]
@@ -39,27 +39,37 @@ def numba(njit, span):
         z, y = z.reshape((replicas, rows, units)), y.reshape((replicas, rows, units))
         b, mask = b.reshape((replicas, units)), mask.reshape((replicas, rows, words))
         active, nonfinite = active.reshape((replicas, units)), nonfinite.reshape((replicas, units))
+        if in_place:
+            y = z
         chunks = (rows + ROWS - 1) // ROWS
         zero, inf = z.dtype.type(0), z.dtype.type(np.inf)
         on = np.zeros((replicas * chunks, units), np.int32)
         wild = np.zeros((replicas * chunks, units), np.int32)
+
+        def block(z, b, y, on, first, n):  # n units of one row, from `first`; Numba inlines it, with n = 32 as a constant
+            word, any_wild = np.uint32(0), np.uint32(0)
+            for k in range(n):
+                s = z[first + k] + b[first + k]
+                v = zero if s <= zero else s
+                bit = np.uint32(s > zero)
+                y[first + k] = v
+                word |= bit << np.uint32(k)
+                on[first + k] += np.int32(bit)
+                any_wild |= np.uint32(0) if v < inf else np.uint32(1)
+            return word, any_wild
+
         for task in span(replicas * chunks):
             r, first = task // chunks, task % chunks * ROWS
             for i in range(first, min(rows, first + ROWS)):
-                any_wild = np.uint32(0)
-                for w in range(words):
-                    word = np.uint32(0)
-                    for k in range(min(BITS, units - BITS * w)):
-                        j = BITS * w + k
-                        s = z[r, i, j] + b[r, j]
-                        v = zero if s <= zero else s
-                        bit = np.uint32(s > zero)
-                        y[r, i, j] = v
-                        word |= bit << np.uint32(k)
-                        on[task, j] += np.int32(bit)
-                        any_wild |= np.uint32(0) if v < inf else np.uint32(1)
-                    mask[r, i, w] = word
-                if any_wild:
+                strange = np.uint32(0)
+                for w in range(units // BITS):
+                    mask[r, i, w], more = block(z[r, i], b[r], y[r, i], on[task], BITS * w, BITS)
+                    strange |= more
+                if units % BITS:
+                    full = units // BITS
+                    mask[r, i, full], more = block(z[r, i], b[r], y[r, i], on[task], BITS * full, units % BITS)
+                    strange |= more
+                if strange:
                     for j in range(units):
                         wild[task, j] += np.int32(0) if y[r, i, j] < inf else np.int32(1)
         for r in range(replicas):

@@ -21,7 +21,7 @@ def reference(y, active, nonfinite):
     nonfinite[...] = (~array_module(y).isfinite(y)).sum(axis=-2)
 
 
-def numba(njit, span):
+def numba(njit, span, in_place):
     @njit
     def loops(y, active, nonfinite):
         rows, units = y.shape[-2:]

@@ -24,7 +24,7 @@ def reference(g, mask, dz, db):
     db[...] = dz.sum(axis=-2, keepdims=True)
 
 
-def numba(njit, span):
+def numba(njit, span, in_place):
     @njit
     def loops(g, mask, dz, db):
         rows, units = g.shape[-2:]
@@ -32,19 +32,26 @@ def numba(njit, span):
         replicas = g.size // (rows * units)
         g, dz = g.reshape((replicas, rows, units)), dz.reshape((replicas, rows, units))
         mask, db = mask.reshape((replicas, rows, words)), db.reshape((replicas, units))
+        if in_place:
+            dz = g
         chunks = (rows + ROWS - 1) // ROWS
         zero, one = g.dtype.type(0), np.uint32(1)
         partial = np.zeros((replicas * chunks, units), g.dtype)
+
+        def block(g, word, dz, partial, first, n):  # n units of one row, from `first`; inlined, with n = 32 as a constant
+            for k in range(n):
+                d = g[first + k] if word & (one << np.uint32(k)) else zero
+                dz[first + k] = d
+                partial[first + k] += d
+
         for task in span(replicas * chunks):
             r, first = task // chunks, task % chunks * ROWS
             for i in range(first, min(rows, first + ROWS)):
-                for w in range(words):
-                    word = mask[r, i, w]
-                    for k in range(min(BITS, units - BITS * w)):
-                        j = BITS * w + k
-                        d = g[r, i, j] if word >> np.uint32(k) & one else zero
-                        dz[r, i, j] = d
-                        partial[task, j] += d
+                for w in range(units // BITS):
+                    block(g[r, i], mask[r, i, w], dz[r, i], partial[task], BITS * w, BITS)
+                if units % BITS:
+                    full = units // BITS
+                    block(g[r, i], mask[r, i, full], dz[r, i], partial[task], BITS * full, units % BITS)
         for r in range(replicas):
             for j in range(units):
                 total = zero

@@ -4,7 +4,7 @@ An array *is* its device: there is no global device and no `Tensor.device`. CuPy
 
 - `array_module(*arrays)`: `numpy` or `cupy`; a mixture is refused.
 - `to_host(array)`, `to_device(array)`: explicit copies.
-- `alone(items, i)`: whether nothing but the list `items` refers to `items[i]`.
+- `ALONE`: what `sys.getrefcount(items[i])` answers where nothing but the list `items` refers to `items[i]`.
 """
 
 from __future__ import annotations
@@ -71,14 +71,10 @@ def to_device(array: Any) -> Any:
     return cupy.asarray(array)
 
 
-def alone(items: MutableSequence[Any], i: int) -> bool:
-    """Whether `items` holds the only reference to `items[i]` (a view counts: it refers to its base)."""
-    return sys.getrefcount(items[i]) == _ALONE
-
-
 def _calibrate(items: MutableSequence[Any], i: int) -> int:
     return sys.getrefcount(items[i])
 
 
-# What `alone` must see for an object that only its list holds; measured, because interpreters differ.
-_ALONE = _calibrate([object()], 0)
+# sys.getrefcount(items[i]) for an object that only the list `items` holds (a view counts: it refers to its base).
+# Measured, because interpreters differ.
+ALONE = _calibrate([object()], 0)

@@ -49,9 +49,8 @@ def load(path: str | os.PathLike[str], net: Layer, opt: Optimiser | None = None)
     expected = {name: tensor.data.shape for name, tensor in tensors.items()}
     if given != expected:
         differing = sorted(k for k in given.keys() | expected.keys() if given.get(k) != expected.get(k))
-        raise ShapeError(
-            f"{path} holds another net: {', '.join(f'{k} is {given.get(k)} there and {expected.get(k)} here' for k in differing)}"
-        )
+        differences = (f"{k} is {given.get(k)} there and {expected.get(k)} here" for k in differing)
+        raise ShapeError(f"{path} holds another net: {', '.join(differences)}")
     if opt is not None:
         saved = {name[4:]: array for name, array in arrays.items() if name.startswith("opt/")}
         kind = str(saved.pop("kind", "no optimiser"))
@@ -67,5 +66,7 @@ def _tensors(net: Layer) -> dict[str, Any]:
     tensors = [*net.parameters(), *net.buffers()]
     named = {str(tensor.name): tensor for tensor in tensors}
     if len(named) < len(tensors):
-        raise ValueError("two parameters of this net have the same name; put its layers into one nn.Sequential, which names them")
+        raise ValueError(
+            "two parameters of this net have the same name; put its layers into one nn.Sequential, which names them"
+        )
     return named

@@ -137,8 +137,7 @@ def _operand(x: Any, like: Var, op: str) -> Any:
             raise TypeError(f"{op} was given a {type(x).__name__}; expected a Tensor, a NumPy or CuPy array, or a number")
         x = np.asarray(x)
         if x.ndim == 0 and module_name(like.data) != "numpy":
-            x = x.item()  # a NumPy scalar is a number to CuPy
-            return x
+            return x.item()  # a NumPy scalar is a number to CuPy
     array_module(like.data, x)
     if x.dtype.kind not in "fiub":
         raise TypeError(f"{op} was given an array of dtype {x.dtype}; expected real numbers")
@@ -234,8 +233,8 @@ def unbroadcast(g: Array, shape: tuple[int, ...], op: str = "a primitive") -> Ar
     """Sum `g` over the axes along which an array of `shape` was repeated to get g's shape."""
     extra = g.ndim - len(shape)
     tail = g.shape[extra:] if extra > 0 else g.shape
-    repeated = tuple([i for i, n in enumerate(shape) if n == 1 and tail[i : i + 1] != (1,)])
-    if extra < 0 or any([n != m and n != 1 for n, m in zip(shape, tail, strict=False)]):
+    repeated = tuple(i for i, n in enumerate(shape) if n == 1 and tail[i : i + 1] != (1,))
+    if extra < 0 or any(n != m and n != 1 for n, m in zip(shape, tail, strict=False)):
         raise ShapeError(f"the vjp of {op} returned shape {g.shape} for an argument of shape {shape}")
     if extra:
         g = g.sum(axis=tuple(range(extra)))

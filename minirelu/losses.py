@@ -9,6 +9,7 @@ broadcast to (B, B) without a word, and is refused.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 from .backend import array_module
@@ -17,25 +18,27 @@ from .errors import ShapeError
 
 
 def _difference(prediction: Array, target: Array) -> tuple[Array, int]:
-    """p − t, and the number of entries that one loss averages over."""
+    """p − t, and the number of entries that one loss averages over (1 if there are none: the loss of no data is 0)."""
     p, t = prediction.shape, getattr(target, "shape", ())
     if len(p) < 2 or t[-2:] != p[-2:]:
         raise ShapeError(
             f"the loss compares predictions (..., B, O) = {p} with targets of the same last two axes, got {t}; "
             "a column of targets is y.reshape(-1, 1)"
         )
-    return prediction - target, p[-2] * p[-1]
+    return prediction - target, p[-2] * p[-1] or 1
 
 
-def _reduced(loss: Array, slope: Array, entries: int) -> tuple[Array, Any]:
-    """The mean of `loss` over its last two axes, and the vjp of (p, t), given d loss / d p for each entry."""
+def _mean(losses: Array, entries: int) -> Array:
+    """The mean over the last two axes: one flat sum a replica, so that its order depends on (B, O) alone."""
+    return losses.reshape(*losses.shape[:-2], losses.shape[-2] * losses.shape[-1]).sum(axis=-1) / entries
 
-    def pull(g: Array) -> Array:
-        return slope * (g / entries)[..., None, None]
 
-    # one flat sum per replica, so that its order depends on (B, O) alone
-    mean = loss.reshape(*loss.shape[:-2], entries).sum(axis=-1) / entries
-    return mean, (pull, lambda g: -pull(g))
+def _pulls(slope: Array, factor: float) -> tuple[Callable[[Array], Array], Callable[[Array], Array]]:
+    """The vjps for prediction and target where d loss / d prediction is factor·slope in each entry."""
+    return (
+        lambda g: slope * (g * factor)[..., None, None],
+        lambda g: slope * (g * -factor)[..., None, None],
+    )
 
 
 @primitive
@@ -43,7 +46,7 @@ def _reduced(loss: Array, slope: Array, entries: int) -> tuple[Array, Any]:
 def mse(prediction: Array, target: Array) -> Any:
     """mean (p − t)² over the last two axes."""
     e, entries = _difference(prediction, target)
-    return _reduced(e * e, e + e, entries)
+    return _mean(e * e, entries), _pulls(e, 2 / entries)
 
 
 @primitive
@@ -51,7 +54,7 @@ def mse(prediction: Array, target: Array) -> Any:
 def half_mse(prediction: Array, target: Array) -> Any:
     """mean ½(p − t)² over the last two axes."""
     e, entries = _difference(prediction, target)
-    return _reduced(0.5 * (e * e), e, entries)
+    return 0.5 * _mean(e * e, entries), _pulls(e, 1 / entries)
 
 
 @primitive
@@ -62,4 +65,4 @@ def huber(prediction: Array, target: Array, *, delta: float = 1.0) -> Any:
     xp = array_module(e)
     size = xp.abs(e)
     loss = xp.where(size <= delta, 0.5 * (e * e), delta * (size - 0.5 * delta))
-    return _reduced(loss, xp.clip(e, -delta, delta), entries)
+    return _mean(loss, entries), _pulls(xp.clip(e, -delta, delta), 1 / entries)

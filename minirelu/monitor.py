@@ -86,13 +86,17 @@ class UnitActivity:
         self._layers.clear()
 
     @classmethod
-    def over(cls, net: Layer, X: Array, batch: int = 4096) -> UnitActivity:
-        """Exact counts of `net` over all rows of X (..., N, I), in evaluation mode, `batch` rows at a time."""
+    def over(cls, net: Layer, X: Array, batch: int = 4096, warn: bool = True) -> UnitActivity:
+        """Exact counts of `net` over all rows of X (..., N, I), in evaluation mode, `batch` rows at a time.
+
+        A `DeadUnitsWarning` is given unless `warn` is false.
+        """
         activity = cls()
         with evaluating(net):
             for i in range(0, X.shape[-2], batch):
                 activity.update(net(X[..., i : i + batch, :]))
-        activity._warn(0)
+        if warn:
+            activity._warn(0)
         return activity
 
     def report(self) -> list[LayerActivity]:
@@ -145,11 +149,9 @@ def _rows(name: str, counts: _Counts) -> list[LayerActivity]:
     dead = finite & (counts.active == 0)
     nearly = finite & (counts.active > 0) & (counts.active < NEARLY * n)
     linear = finite & (counts.active == n)
-    totals = [kind.sum(axis=-1) for kind in (dead, nearly, linear, ~finite)]
-    return [
-        LayerActivity(name, r, counts.active.shape[-1], *(int(total[r]) for total in totals), samples=n)
-        for r in range(len(counts.active))
-    ]
+    totals = (kind.sum(axis=-1).tolist() for kind in (dead, nearly, linear, ~finite))
+    units = counts.active.shape[-1]
+    return [LayerActivity(name, r, units, d, k, u, w, n) for r, (d, k, u, w) in enumerate(zip(*totals, strict=True))]
 
 
 def _relu_layers(loss: Var) -> dict[str, tuple[np.ndarray, np.ndarray, int]]:

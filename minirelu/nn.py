@@ -72,7 +72,7 @@ class Layer:
         return list(dict.fromkeys(b for layer in self.walk() for b in layer.own_buffers()))
 
     def predict(self, X: Array, batch: int = 4096) -> Array:
-        """The outputs (..., N, O) for X (..., N, I) as an array: in evaluation mode, without a graph, `batch` rows at a time."""
+        """The outputs (..., N, O) for X (..., N, I), an array: in evaluation mode, no graph, `batch` rows at a time."""
         shape = _shape(X)
         if len(shape) < 2:
             raise ShapeError(f"predict takes X of shape (..., N, I), got {shape}; one row is X[None, :]")
@@ -221,9 +221,7 @@ class BatchNorm(Layer):
     running statistics are used.
     """
 
-    def __init__(
-        self, units: int, *, rng: Any, eps: float = 1e-5, momentum: float = 0.1, dtype: Any = np.float32
-    ) -> None:
+    def __init__(self, units: int, *, rng: Any, eps: float = 1e-5, momentum: float = 0.1, dtype: Any = np.float32) -> None:
         def filled(value: float, name: str) -> Tensor:
             return Tensor(initialisers.constant(value)(rng, (1, units), dtype), name, dtype)
 

@@ -336,13 +336,15 @@ def affine_relu(x, W, b):
 
     Keeps a mask of one bit per unit and row instead of the pre-activation. Facts: `active` and `nonfinite`, (..., O).
     """
-    z = _times(x, W)
-    ready = b.shape == (*z.shape[:-2], 1, z.shape[-1]) and b.flags.c_contiguous
+    z = x * W if x.shape[-1] == 1 else x @ W
+    shape = z.shape
+    ready = b.shape == (*shape[:-2], 1, shape[-1]) and b.flags.c_contiguous
     y, mask, active, nonfinite = kernels.bias_relu_forward(z, b, out=z, checked=ready)
 
     def pull(g, wanted):
         dz, db = kernels.relu_backward(g, mask, out=g, checked=g.flags.c_contiguous)
-        return dz if wanted[0] is None else _times(dz, swap(W)), dz if wanted[1] is None else swap(x) @ dz, db
+        dx = None if wanted[0] is None else _times(dz, swap(W))
+        return dx, None if wanted[1] is None else swap(x) @ dz, db
 
     return y, pull, {"active": active, "nonfinite": nonfinite}
 

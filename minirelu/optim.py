@@ -15,12 +15,13 @@ from __future__ import annotations
 import math
 import weakref
 from collections.abc import Iterable, Sequence
+from sys import getrefcount
 from types import ModuleType
 from typing import Any, ClassVar
 
 import numpy as np
 
-from .backend import alone, array_module, to_host
+from .backend import ALONE, array_module, to_host
 from .engine import Array, Var, quiet
 from .errors import GraphError, ShapeError
 
@@ -83,27 +84,24 @@ class Optimiser:
 
         Parameters are rebound, never written in place, so a graph that was built before the step stays true after it.
         """
-        spares, used = self._spare, self._used
+        spares, used, moves = self._spare, self._used, []
         for p, last in zip(self.parameters, used, strict=True):
             x, g = p.data, p.grad
             if g is None or g.shape != x.shape or g.dtype is not x.dtype or (last is not None and last() is g):
                 self._refuse(p)
+            moves.append((p, x, g))
         self.steps += 1
         update, constants, state = self.update, self.coefficients(), list(self.state.values())
         dtype = None
-        for i, p in enumerate(self.parameters):
-            x, g = p.data, p.grad
+        for i, (p, x, g) in enumerate(moves):
             if x.dtype is not dtype:  # as arrays, because NumPy is three times slower with Python floats
                 dtype, xp = x.dtype, array_module(x)
                 cast = [xp.asarray(c, dtype) for c in constants]
             # the array from before the last step is written again, unless a graph (or anybody) still refers to it
-            new = spares[i] if alone(spares, i) else xp.empty_like(x)
+            new = spares[i] if getrefcount(spares[i]) == ALONE else xp.empty_like(x)
             if new.shape != x.shape or new.dtype is not dtype:
                 new = xp.empty_like(x)
-            if state:
-                update(xp, x, g, new, *cast, *[slot[i] for slot in state])
-            else:
-                update(xp, x, g, new, *cast)
+            update(xp, x, g, new, *cast, *[slot[i] for slot in state])
             spares[i], p.data, used[i] = x, new, weakref.ref(g)
 
     def _refuse(self, p: Var) -> None:

@@ -1,0 +1,1 @@
+"""Benchmarks with an honest ruler; see README.md in this folder."""
