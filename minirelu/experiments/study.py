@@ -41,8 +41,9 @@ class Rule:
     def build(self, parameters: Sequence[Any]) -> optim.Optimiser:
         return getattr(optim, self.kind)(parameters, **self.settings)
 
-    def __str__(self) -> str:
-        return f"{self.name} ({', '.join(f'{k} {v:g}' for k, v in self.settings.items())})"
+    def options(self) -> str:
+        """`lr 0.01, beta 0.9`."""
+        return ", ".join(f"{name} {value:g}" for name, value in self.settings.items())
 
 
 # Learning rates fixed before the results were looked at: SGD and momentum move by the same amount a step in the long run
@@ -277,7 +278,7 @@ def summary(outcomes: Sequence[Outcome]) -> list[SummaryRow]:
     """A row for each optimiser and γ, in the order of `outcomes`."""
     groups: dict[tuple[str, float], list[Outcome]] = {}
     for outcome in outcomes:
-        groups.setdefault((str(outcome.rule), outcome.gamma), []).append(outcome)
+        groups.setdefault((outcome.rule.name, outcome.gamma), []).append(outcome)
     rows = []
     for (_, gamma), group in groups.items():
         fine = [o for o in group if not (math.isnan(o.dead) or math.isnan(o.mse))]

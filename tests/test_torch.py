@@ -1,0 +1,103 @@
+"""PyTorch trains the same net from the same start on the same batches to the same parameters."""
+
+import numpy as np
+import pytest
+from numpy.testing import assert_allclose
+
+from minirelu import losses, nn, optim, train
+
+torch = pytest.importorskip("torch", reason="PyTorch is not installed; it comes with minirelu[bench]")
+
+STEPS, ROWS, BATCH = 300, 200, 16
+INPUTS, WIDTH = 5, 12
+# 300 steps of two libraries that add in different orders: a rounding (1e-16) grows by less than 1e5 on this run, except
+# where a ReLU would change sides within it, which the fixed seeds exclude.
+RELATIVE = 1e-10
+# The bias before batch norm has the exact gradient 0, as the mean takes it out again; what both libraries compute is
+# rounding, which Adam divides by its own size: up to 300 steps of lr at worst, far less where signs alternate.
+BEFORE_NORM = 1e-6
+
+
+def make_net():
+    rng = np.random.default_rng(1)
+    options = {"rng": rng, "dtype": np.float64}
+    return nn.Sequential(
+        nn.Dense(INPUTS, WIDTH, **options),
+        nn.Residual(nn.Dense(WIDTH, WIDTH, **options), nn.Linear(WIDTH, WIDTH, **options), activation="relu"),
+        nn.Linear(WIDTH, WIDTH, **options),
+        nn.BatchNorm(WIDTH, **options),
+        nn.Activation("relu"),
+        nn.Linear(WIDTH, 1, **options),
+    )
+
+
+class TorchNet(torch.nn.Module):
+    """The same net in PyTorch, with the parameters of ours."""
+
+    def __init__(self, net):
+        super().__init__()
+        double = {"dtype": torch.float64}
+        self.first = torch.nn.Linear(INPUTS, WIDTH, **double)
+        self.inner, self.outer = (torch.nn.Linear(WIDTH, WIDTH, **double) for _ in range(2))
+        self.before = torch.nn.Linear(WIDTH, WIDTH, **double)
+        self.norm = torch.nn.BatchNorm1d(WIDTH, **double)
+        self.last = torch.nn.Linear(WIDTH, 1, **double)
+        with torch.no_grad():
+            for theirs, ours in zip(self.parameters(), net.parameters(), strict=True):
+                theirs.copy_(torch.tensor(like_torch(ours.data, theirs.shape)))
+
+    def forward(self, x):
+        x = torch.relu(self.first(x))
+        x = torch.relu(x + self.outer(torch.relu(self.inner(x))))
+        return self.last(torch.relu(self.norm(self.before(x))))
+
+
+def like_torch(array, shape):
+    """Ours are W (I, O), b (1, O); PyTorch's are weight (O, I) and bias (O,)."""
+    return array.T.copy() if len(shape) == 2 else array[0].copy()
+
+
+OPTIMISERS = {
+    "SGD": (lambda p: optim.SGD(p, 0.05), lambda p: torch.optim.SGD(p, lr=0.05)),
+    "HeavyBall": (lambda p: optim.HeavyBall(p, 0.01, 0.9), lambda p: torch.optim.SGD(p, lr=0.01, momentum=0.9)),
+    "Nesterov": (
+        lambda p: optim.Nesterov(p, 0.01, 0.9),
+        lambda p: torch.optim.SGD(p, lr=0.01, momentum=0.9, nesterov=True),
+    ),
+    "Adam": (lambda p: optim.Adam(p, 1e-3), lambda p: torch.optim.Adam(p, lr=1e-3, foreach=False)),
+}
+
+
+@pytest.mark.parametrize(("ours", "theirs"), OPTIMISERS.values(), ids=OPTIMISERS.keys())
+def test_the_same_training(ours, theirs):
+    rng = np.random.default_rng(0)
+    X = rng.normal(size=(ROWS, INPUTS))
+    y = np.sin(2 * X[:, :1]) + X[:, 1:2] * X[:, 2:3]
+    net = make_net()
+    twin = TorchNet(net)
+    opt, twin_opt = ours(net.parameters()), theirs(twin.parameters())
+    for x, t in train.minibatches(X, y, BATCH, seeds=3, steps=STEPS):
+        loss = losses.mse(net(x), t)
+        loss.backward()
+        opt.step()
+        twin_opt.zero_grad()
+        twin_loss = torch.nn.functional.mse_loss(twin(torch.from_numpy(x)), torch.from_numpy(t))
+        twin_loss.backward()
+        twin_opt.step()
+        assert_allclose(loss.item(), twin_loss.item(), rtol=RELATIVE)
+    for p, q in zip(net.parameters(), twin.parameters(), strict=True):
+        expected = q.detach().numpy()
+        # relative to the largest entry of the array: entries near 0 are differences of larger numbers
+        tolerance = BEFORE_NORM if p.name == "2.b" else RELATIVE * np.abs(expected).max()
+        assert_allclose(like_torch(p.data, q.shape), expected, rtol=0, atol=tolerance, err_msg=p.name)
+
+    norm = net.layers[3]
+    mean, variance = twin.norm.running_mean.numpy(), twin.norm.running_var.numpy()
+    # the mean contains the bias before batch norm
+    assert_allclose(norm.running_mean.data[0], mean, rtol=0, atol=BEFORE_NORM)
+    assert_allclose(norm.running_variance.data[0], variance, rtol=RELATIVE)
+    twin.eval()
+    with torch.no_grad():
+        expected = twin(torch.from_numpy(X)).numpy()
+    # ... and the two cancel here but for what the running mean lags behind
+    assert_allclose(net.predict(X), expected, rtol=0, atol=BEFORE_NORM if "Adam" in repr(twin_opt) else 1e-10 * np.abs(expected).max())
