@@ -116,7 +116,7 @@ def _numpy_tuned(layers: Layers, x: np.ndarray, t: np.ndarray) -> Step:
         for W, b in layers[:-1]:
             z = times(hidden[-1], W)
             z += b
-            hidden.append(np.maximum(z, zero, z))
+            hidden.append(np.maximum(z, zero, out=z))
         W, b = layers[-1]
         e = hidden[-1] @ W
         e += b

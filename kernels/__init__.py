@@ -85,7 +85,7 @@ def warm_up(dtype: Any = np.float32) -> float:
 def _check_backend(backend: str, asker: str) -> None:
     if backend not in ("auto", *BACKENDS):
         raise ValueError(f"{asker} was given {backend!r}; expected one of auto, {', '.join(BACKENDS)}")
-    reason = {"numba": _jit.missing(), "cuda": _NO_CUDA}.get(backend)
+    reason = _jit.missing() if backend == "numba" else _NO_CUDA if backend == "cuda" else ""
     if reason:
         raise BackendUnavailableError(f"{asker} asked for the {backend} kernels: {reason}")
 
@@ -111,7 +111,7 @@ def _run(kernel: str, *arrays: Array) -> None:
     first = arrays[0]
     size, choice = first.size, _choice.get()
     if choice != "auto" or type(first) is not np.ndarray or _jit.missing():
-        choice = _backend(first)
+        choice = _backend(first)  # the rare cases
     if size == 0 or choice == "reference":
         KERNELS[kernel].reference(*arrays)
         return
@@ -135,8 +135,9 @@ def bias_relu_forward(
     C-contiguous with equal leading axes. Formula, bytes and special values: kernels/bias_relu_forward.py.
     """
     if not checked:
+        given = z, b
         z, b = _check_input("z", z), _fit_bias(b, z)
-        out = _check_output("out", out, z.shape, z.dtype, z, b)
+        out = _check_output("out", out, z.shape, z.dtype, z, b, *given)
         mask = _check_output("mask", mask, (*z.shape[:-1], words(z.shape[-1])), _U32, None, z, b, out)
     xp = np if type(z) is np.ndarray else array_module(z, b)
     shape = z.shape
@@ -157,8 +158,9 @@ def relu_backward(g: Array, mask: Array, *, out: Array | None = None, checked: b
     kernels/relu_backward.py.
     """
     if not checked:
+        given = g, mask
         g, mask = _check_input("g", g), _check_mask(mask, g)
-        out = _check_output("out", out, g.shape, g.dtype, g, mask)
+        out = _check_output("out", out, g.shape, g.dtype, g, mask, *given)
     xp = np if type(g) is np.ndarray else array_module(g, mask)
     shape = g.shape
     dz = xp.empty(shape, g.dtype) if out is None else out
@@ -206,6 +208,7 @@ def _fit_bias(b: Array, z: Array) -> Array:
 
 def _check_mask(mask: Array, g: Array) -> Array:
     """`mask`, C-contiguous, if it belongs to `g`."""
+    array_module(g, mask)
     shape = (*g.shape[:-1], words(g.shape[-1]))
     if mask.dtype != _U32 or mask.shape != shape:
         raise ShapeError(f"g is {g.shape}, so mask must be uint32 {shape}, got {mask.dtype} {mask.shape}")
@@ -216,6 +219,7 @@ def _check_output(name: str, output: Array, shape: tuple[int, ...], dtype: Any, 
     """`output` (or None), if writing it touches no input: it may coincide with `same`, and not overlap the `others`."""
     if output is None:
         return None
+    array_module(output, *(array for array in (same, *others) if array is not None))
     if output.shape != shape or output.dtype != dtype:
         raise ShapeError(f"{name} must be {dtype} {shape}, got {output.dtype} {output.shape}")
     flags = output.flags
@@ -225,7 +229,7 @@ def _check_output(name: str, output: Array, shape: tuple[int, ...], dtype: Any, 
         if not flags.writeable:
             raise ValueError(f"{name} is read-only; give a writable array or leave {name} out")
         if same is not None and (output is same or _place(output) == _place(same)):
-            output, inputs = same, others
+            output, inputs = same, tuple(array for array in others if array is not same)
         else:
             inputs = others if same is None else (same, *others)
         if any(array is not None and np.may_share_memory(output, array) for array in inputs):

@@ -31,4 +31,4 @@ def unpack(mask: Any, units: int) -> Any:
     """uint32 (..., B, ceil(O/32)) -> bool (..., B, O)."""
     xp = array_module(mask)
     lanes = (mask[..., None] >> xp.arange(BITS, dtype=xp.uint32)) & xp.uint32(1)
-    return lanes.reshape(*mask.shape[:-1], -1)[..., :units].astype(bool)
+    return lanes.reshape(*mask.shape[:-1], mask.shape[-1] * BITS)[..., :units].astype(bool)

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import os
 import zipfile
+import zlib
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -39,14 +40,10 @@ def load(path: str | os.PathLike[str], net: Layer, opt: Optimiser | None = None)
     Raises `DataError` for a file that `save` did not write, and `ShapeError` if names or shapes differ; then nothing
     has been changed.
     """
-    try:
-        with np.load(path, allow_pickle=False) as file:
-            arrays = {name: file[name] for name in file.files}
-    except (zipfile.BadZipFile, ValueError, EOFError) as error:
-        raise DataError(f"{path} is not a file of nn.save ({error}); was it cut off or written by something else?") from error
+    arrays = _read(path)
     tensors = {f"net/{name}": tensor for name, tensor in _tensors(net).items()}
-    given = {name: array.shape for name, array in arrays.items() if name.startswith("net/")}
-    expected = {name: tensor.data.shape for name, tensor in tensors.items()}
+    given = {name: f"{array.dtype} {array.shape}" for name, array in arrays.items() if name.startswith("net/")}
+    expected = {name: f"{tensor.data.dtype} {tensor.data.shape}" for name, tensor in tensors.items()}
     if given != expected:
         differing = sorted(k for k in given.keys() | expected.keys() if given.get(k) != expected.get(k))
         differences = (f"{k} is {given.get(k)} there and {expected.get(k)} here" for k in differing)
@@ -60,6 +57,19 @@ def load(path: str | os.PathLike[str], net: Layer, opt: Optimiser | None = None)
     for name, tensor in tensors.items():
         tensor.data = array_module(tensor.data).asarray(arrays[name], tensor.data.dtype)
         tensor.grad = None
+
+
+def _read(path: str | os.PathLike[str]) -> dict[str, np.ndarray]:
+    with open(path, "rb") as stream:
+        try:
+            file = np.load(stream, allow_pickle=False)
+            if not isinstance(file, np.lib.npyio.NpzFile):
+                raise ValueError("it holds one array")
+            return {name: file[name] for name in file.files}
+        except (zipfile.BadZipFile, zlib.error, ValueError, EOFError, KeyError, OSError, NotImplementedError) as error:
+            raise DataError(
+                f"{path} is not a file of nn.save ({error}); was it cut off or written by something else?"
+            ) from error
 
 
 def _tensors(net: Layer) -> dict[str, Any]:

@@ -37,17 +37,28 @@ class Replicas:
         return len(self.seeds)
 
 
+def seed_array(seeds: int | Sequence[int] | np.ndarray) -> np.ndarray:
+    """`seeds` as uint64: shape () for one, (R,) for one a replica. Raises `ValueError` for anything else."""
+    single = np.ndim(seeds) == 0
+    given: list[Any] = [seeds] if single else list(seeds)  # type: ignore[arg-type]
+    # checked one by one, because NumPy makes floats of integers on both sides of 2**63
+    numbers = [int(seed) for seed in given if isinstance(seed, (int, np.integer)) and not isinstance(seed, bool)]
+    if not numbers or len(numbers) < len(given) or min(numbers) < 0 or max(numbers) >= 2**64:
+        raise ValueError(f"seeds must be a non-negative integer or one for each replica, below 2**64; got {seeds!r}")
+    return np.array(numbers[0] if single else numbers, np.uint64)
+
+
 def replicas(seeds: int | Sequence[int] | np.ndarray, n: int | None = None) -> Replicas:
     """The random stream of R replicas: `replicas([3, 5, 8])`, or `replicas(0, 64)` for 64 seeds derived from one.
 
     Raises `ValueError` for anything else.
     """
-    array = np.asarray(seeds)
-    if array.dtype.kind not in "iu" or array.size == 0 or (array < 0).any() or array.ndim != (0 if n is not None else 1):
+    if np.ndim(seeds) != (0 if n is not None else 1):
         raise ValueError(
-            f"replicas was given seeds={seeds!r}, n={n!r}; expected a sequence of non-negative integers "
-            "(one a replica), or one integer and the number of replicas"
+            f"replicas was given seeds={seeds!r}, n={n!r}; expected a sequence of non-negative integers (one a replica), "
+            "or one integer and the number of replicas"
         )
+    array = seed_array(seeds)
     if n is not None:
         if n < 1:
             raise ValueError(f"replicas was given n={n}; expected at least 1")

@@ -174,12 +174,13 @@ def _layer_name(var: Var) -> str:
     level = [var]
     seen: set[Var] = set()
     while level:
-        for v in level:
-            if v.node is None and v.name:
-                return v.name.rpartition(".")[0] or v.name
-        seen.update(level)
         parents = [p for v in level if v.node for p in v.node.parents if p is not None and p not in seen]
-        level = list(dict.fromkeys(parents))
+        for leaf in parents:
+            if leaf.node is None and leaf.name:
+                return leaf.name.rpartition(".")[0] or leaf.name
+        seen.update(level)
+        # youngest first: relu(x + f(x)) belongs to the last layer of f, not to the one that made x
+        level = sorted({p for p in parents if p.node}, key=lambda p: p.node.born, reverse=True)  # type: ignore[union-attr]
     return "relu"
 
 

@@ -20,10 +20,10 @@ import numpy as np
 
 from . import init as initialisers
 from . import ops
-from .backend import array_module
+from .backend import array_module, is_array
 from .checkpoint import load as load
 from .checkpoint import save as save
-from .engine import Array, no_graph, quiet
+from .engine import Array, Var, no_graph, quiet
 from .errors import ShapeError
 from .init import Initialiser
 from .tensor import Tensor
@@ -73,11 +73,12 @@ class Layer:
 
     def predict(self, X: Array, batch: int = 4096) -> Array:
         """The outputs (..., N, O) for X (..., N, I), an array: in evaluation mode, no graph, `batch` rows at a time."""
-        shape = _shape(X)
-        if len(shape) < 2:
-            raise ShapeError(f"predict takes X of shape (..., N, I), got {shape}; one row is X[None, :]")
+        X = X if is_array(X) else np.asarray(X)
+        if X.ndim < 2:
+            raise ShapeError(f"predict takes X of shape (..., N, I), got {X.shape}; one row is X[None, :]")
         with evaluating(self), no_graph():
-            parts = [self(X[..., i : i + batch, :]).data for i in range(0, max(shape[-2], 1), batch)]
+            outputs = [self(X[..., i : i + batch, :]) for i in range(0, max(X.shape[-2], 1), batch)]
+        parts = [y.data if isinstance(y, Var) else y for y in outputs]
         return parts[0] if len(parts) == 1 else array_module(*parts).concatenate(parts, axis=-2)
 
 
@@ -253,7 +254,7 @@ class BatchNorm(Layer):
 
     def _follow(self, mean: Array, variance: Array, rows: int) -> None:
         keep, take = 1 - self.momentum, self.momentum
-        if mean.shape != self.running_mean.shape:  # inputs with an axis that the parameters do not have
+        if mean.ndim > self.running_mean.ndim:  # inputs with an axis that the parameters do not have
             raise ShapeError(
                 f"BatchNorm's statistics are {self.running_mean.shape}, those of this batch {mean.shape}; "
                 "make the net with rng=init.replicas(...) to train on (R, B, I)"

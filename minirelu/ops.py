@@ -70,7 +70,7 @@ def pow(a, b):
 
     def slope_in_b(g):
         xp = array_module(a, b)
-        return g * y * xp.log(xp.where(a == 0, 1, a))
+        return g * y * xp.log(xp.where(a == 0, 1, a)).astype(y.dtype)
 
     return y, (slope_in_a, slope_in_b)
 
@@ -101,12 +101,18 @@ def matmul(a, b):
 
 def _times(a: Array, b: Array) -> Array:
     """a @ b; with one term in each sum it is a plain product, for which BLAS is slow."""
-    return a * b if a.shape[-1] == 1 else a @ b
+    return a * b if a.shape[-1] == b.shape[-2] == 1 else a @ b
+
+
+def _check_affine(x: Array, W: Array) -> None:
+    if x.ndim < 2 or x.shape[-1] != W.shape[-2]:
+        raise ShapeError(f"xW + b needs x (..., B, I) and W (..., I, O), got {x.shape} and {W.shape}")
 
 
 @primitive
 def affine(x, W, b):
     """xW + b: x (..., B, I), W (..., I, O), b (..., 1, O) -> (..., B, O)."""
+    _check_affine(x, W)
     y = _times(x, W)
     y += b
     return y, (lambda g: _times(g, swap(W)), lambda g: swap(x) @ g, lambda g: g.sum(axis=-2, keepdims=True))
@@ -259,7 +265,7 @@ def index(x, *, key):
     def pull(g):
         xp = array_module(x)
         d = xp.zeros_like(x)
-        if any(is_array(k) or isinstance(k, list) for k in (key if isinstance(key, tuple) else (key,))):
+        if any(is_array(k) or isinstance(k, (list, tuple)) for k in (key if isinstance(key, tuple) else (key,))):
             xp.add.at(d, key, g)  # an integer array may name an entry twice
         else:
             d[key] = g
@@ -336,13 +342,18 @@ def affine_relu(x, W, b):
 
     Keeps a mask of one bit per unit and row instead of the pre-activation. Facts: `active` and `nonfinite`, (..., O).
     """
-    z = x * W if x.shape[-1] == 1 else x @ W
+    _check_affine(x, W)
+    z = _times(x, W)
+    if not z.flags.c_contiguous:  # NumPy gave the product the order of x
+        z = array_module(z).ascontiguousarray(z)
     shape = z.shape
     ready = b.shape == (*shape[:-2], 1, shape[-1]) and b.flags.c_contiguous
     y, mask, active, nonfinite = kernels.bias_relu_forward(z, b, out=z, checked=ready)
 
     def pull(g, wanted):
-        dz, db = kernels.relu_backward(g, mask, out=g, checked=g.flags.c_contiguous)
+        if not g.flags.c_contiguous:
+            g = array_module(g).ascontiguousarray(g)
+        dz, db = kernels.relu_backward(g, mask, out=g, checked=True)
         dx = None if wanted[0] is None else _times(dz, swap(W))
         return dx, None if wanted[1] is None else swap(x) @ dz, db
 

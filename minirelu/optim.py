@@ -14,7 +14,7 @@ from __future__ import annotations
 
 import math
 import weakref
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from sys import getrefcount
 from types import ModuleType
 from typing import Any, ClassVar
@@ -32,11 +32,13 @@ class Optimiser:
     """Common work: checking, hyper-parameters per replica, and steps that leave existing graphs true.
 
     A subclass names its `hyper` parameters and its `slots` (state arrays a parameter, zero at first) and gives
-    `coefficients()` and `update(θ, g, new, *coefficients, *slots)`, which writes the new parameter to `new`.
+    `coefficients()` and `update(xp, θ, g, new, *coefficients, *slots)`, which writes the new parameter to `new`; `xp` is
+    the array module.
     """
 
     hyper: ClassVar[tuple[str, ...]] = ("lr",)
     slots: ClassVar[tuple[str, ...]] = ()
+    update: Callable[..., None]
 
     def __init__(self, parameters: Iterable[Var], **hyper: Hyper) -> None:
         self.parameters = list(dict.fromkeys(parameters))
@@ -74,10 +76,6 @@ class Optimiser:
         """What `update` needs besides arrays, in float64: the hyper-parameters, or numbers derived from them."""
         return tuple(getattr(self, name) for name in self.hyper)
 
-    def update(self, xp: ModuleType, x: Array, g: Array, new: Array, *rest: Any) -> None:
-        """Write the new value of parameter `x` with gradient `g` to `new`; `rest` is coefficients, then state."""
-        raise TypeError(f"{type(self).__name__} defines no update")
-
     @quiet
     def step(self) -> None:
         """Move every parameter by its `grad`. Nothing is moved if any gradient is missing, used up or misshapen.
@@ -87,21 +85,24 @@ class Optimiser:
         spares, used, moves = self._spare, self._used, []
         for p, last in zip(self.parameters, used, strict=True):
             x, g = p.data, p.grad
-            if g is None or g.shape != x.shape or g.dtype is not x.dtype or (last is not None and last() is g):
+            if g is None or g.shape != x.shape or g.dtype != x.dtype or (last is not None and last() is g):
                 self._refuse(p)
             moves.append((p, x, g))
         self.steps += 1
         update, constants, state = self.update, self.coefficients(), list(self.state.values())
         dtype = None
         for i, (p, x, g) in enumerate(moves):
-            if x.dtype is not dtype:  # as arrays, because NumPy is three times slower with Python floats
+            if dtype is None or x.dtype != dtype:  # as arrays, because NumPy is three times slower with Python floats
                 dtype, xp = x.dtype, array_module(x)
                 cast = [xp.asarray(c, dtype) for c in constants]
             # the array from before the last step is written again, unless a graph (or anybody) still refers to it
             new = spares[i] if getrefcount(spares[i]) == ALONE else xp.empty_like(x)
-            if new.shape != x.shape or new.dtype is not dtype:
+            if new.shape != x.shape or new.dtype != dtype or new.base is not None:
                 new = xp.empty_like(x)
-            update(xp, x, g, new, *cast, *[slot[i] for slot in state])
+            if state:
+                update(xp, x, g, new, *cast, *[slot[i] for slot in state])
+            else:
+                update(xp, x, g, new, *cast)
             spares[i], p.data, used[i] = x, new, weakref.ref(g)
 
     def _refuse(self, p: Var) -> None:
@@ -121,8 +122,8 @@ class Optimiser:
     def state_arrays(self) -> dict[str, np.ndarray]:
         """Everything besides parameters that the next steps depend on, on the host: steps, hyper-parameters, slots."""
         arrays = {"steps": np.asarray(self.steps)}
-        arrays |= {f"hyper.{name}": np.asarray(getattr(self, name)) for name in self.hyper}
-        return arrays | {f"{slot}.{i}": to_host(a) for slot in self.slots for i, a in enumerate(self.state[slot])}
+        arrays |= {f"hyper.{name}": np.array(getattr(self, name)) for name in self.hyper}
+        return arrays | {f"{slot}.{i}": np.array(to_host(a)) for slot in self.slots for i, a in enumerate(self.state[slot])}
 
     def load_state_arrays(self, arrays: dict[str, np.ndarray]) -> None:
         """Take over what `state_arrays` gave. Raises `ShapeError` if it belongs to other parameters."""
@@ -133,13 +134,12 @@ class Optimiser:
                 f"the saved optimiser state does not belong to this {type(self).__name__} over {len(self.parameters)} "
                 f"parameters: it has {sorted(arrays)}, expected {sorted(mine)} with the same shapes"
             )
+        hyper = {name: self._checked(name, arrays[f"hyper.{name}"].squeeze()) for name in self.hyper}
         self.steps = int(arrays["steps"])
-        for name in self.hyper:
-            value = arrays[f"hyper.{name}"]
-            setattr(self, name, value.ravel() if value.ndim else float(value))
+        self.__dict__.update(hyper)
         for slot in self.slots:
             self.state[slot] = [
-                array_module(p.data).asarray(arrays[f"{slot}.{i}"], p.data.dtype) for i, p in enumerate(self.parameters)
+                array_module(p.data).array(arrays[f"{slot}.{i}"], p.data.dtype) for i, p in enumerate(self.parameters)
             ]
         self._used = [None for _ in self.parameters]
 
@@ -169,8 +169,7 @@ class SGD(Optimiser):
     def __init__(self, parameters: Iterable[Var], lr: Hyper) -> None:
         super().__init__(parameters, lr=lr)
 
-    def update(self, xp: ModuleType, x: Array, g: Array, new: Array, *rest: Any) -> None:
-        (lr,) = rest
+    def update(self, xp: ModuleType, x: Array, g: Array, new: Array, lr: Array) -> None:
         xp.multiply(g, lr, new)
         xp.subtract(x, new, new)
 
@@ -186,8 +185,7 @@ class HeavyBall(Optimiser):
     def __init__(self, parameters: Iterable[Var], lr: Hyper, beta: Hyper = 0.9) -> None:
         super().__init__(parameters, lr=lr, beta=beta)
 
-    def update(self, xp: ModuleType, x: Array, g: Array, new: Array, *rest: Any) -> None:
-        lr, beta, v = rest
+    def update(self, xp: ModuleType, x: Array, g: Array, new: Array, lr: Array, beta: Array, v: Array) -> None:
         v *= beta
         v += g
         xp.multiply(v, lr, new)
@@ -197,8 +195,7 @@ class HeavyBall(Optimiser):
 class Nesterov(HeavyBall):
     """v ← βv + g; θ ← θ − η(g + βv) (Nesterov 1983, in the one-point form)."""
 
-    def update(self, xp: ModuleType, x: Array, g: Array, new: Array, *rest: Any) -> None:
-        lr, beta, v = rest
+    def update(self, xp: ModuleType, x: Array, g: Array, new: Array, lr: Array, beta: Array, v: Array) -> None:
         v *= beta
         v += g
         xp.multiply(v, beta, new)
@@ -221,8 +218,9 @@ class EMAMomentum(Optimiser):
     def coefficients(self) -> tuple[Any, ...]:
         return self.lr, self.beta, 1 - self.beta
 
-    def update(self, xp: ModuleType, x: Array, g: Array, new: Array, *rest: Any) -> None:
-        lr, beta, rest_of_one, m = rest
+    def update(
+        self, xp: ModuleType, x: Array, g: Array, new: Array, lr: Array, beta: Array, rest_of_one: Array, m: Array
+    ) -> None:
         xp.multiply(g, rest_of_one, new)
         m *= beta
         m += new
@@ -255,8 +253,22 @@ class Adam(Optimiser):
         root = 1 / np.sqrt(1 - _power(self.beta2, self.steps))
         return rate, self.beta1, 1 - self.beta1, self.beta2, 1 - self.beta2, root, self.eps
 
-    def update(self, xp: ModuleType, x: Array, g: Array, new: Array, *rest: Any) -> None:
-        rate, beta1, rest1, beta2, rest2, root, eps, m, v = rest
+    def update(
+        self,
+        xp: ModuleType,
+        x: Array,
+        g: Array,
+        new: Array,
+        rate: Array,
+        beta1: Array,
+        rest1: Array,
+        beta2: Array,
+        rest2: Array,
+        root: Array,
+        eps: Array,
+        m: Array,
+        v: Array,
+    ) -> None:
         xp.multiply(g, rest1, new)
         m *= beta1
         m += new

@@ -18,6 +18,7 @@ from . import losses
 from .backend import array_module
 from .engine import Array
 from .errors import ShapeError
+from .init import seed_array
 from .kernels.philox import batch_rows
 from .nn import Layer
 from .optim import Optimiser
@@ -35,10 +36,8 @@ def minibatches(
     y may be (R, N, O), targets of each replica's own. The batch of a step depends on the seed and the step alone.
     Raises `ShapeError` or `ValueError` before the first batch.
     """
-    seed_array = np.asarray(seeds)
-    if seed_array.dtype.kind not in "iu" or seed_array.ndim > 1 or seed_array.size == 0 or (seed_array < 0).any():
-        raise ValueError(f"seeds must be a non-negative integer or one for each replica, got {seeds!r}")
-    replicas = seed_array.shape  # () or (R,)
+    keys = seed_array(seeds)
+    replicas = keys.shape  # () or (R,)
     if X.ndim != 2 or y.ndim < 2 or y.shape[-2] != len(X) or y.shape[:-2] not in ((), replicas) or not 0 < len(X) < 2**32:
         raise ShapeError(
             f"minibatches takes X (N, I) and y (N, O) or, with R seeds, (R, N, O), with N >= 1 rows; got X {X.shape}, "
@@ -46,12 +45,12 @@ def minibatches(
         )
     if batch < 1 or start < 0 or (steps is not None and steps < 0):
         raise ValueError(f"got batch={batch}, steps={steps}, start={start}; expected batch >= 1 and the others >= 0")
-    return _batches(X, y, batch, seed_array, steps, start)
+    return _batches(X, y, batch, keys, steps, start)
 
 
 def _batches(X: Array, y: Array, batch: int, seeds: np.ndarray, steps: int | None, start: int) -> Iterator[tuple[Any, Any]]:
     xp = array_module(X, y)
-    keys = seeds.reshape(-1).astype(np.uint64)
+    keys = seeds.reshape(-1)
     ahead = max(1, DRAWN_AHEAD // (batch * len(keys)))
     own = xp.arange(len(keys))[:, None]
     step, end = start, None if steps is None else start + steps

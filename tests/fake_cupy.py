@@ -104,19 +104,25 @@ def forwarded(function):
     return call
 
 
-ARITHMETIC = "add sub mul truediv floordiv mod pow matmul and or xor lshift rshift".split()
-OPERATORS = [f"__{name}__" for name in ARITHMETIC + [f"r{name}" for name in ARITHMETIC]]
-OPERATORS += [f"__{name}__" for name in "neg pos abs invert lt le gt ge eq ne".split()]
-METHODS = "astype reshape transpose swapaxes squeeze ravel sum mean max min any all copy fill argmax cumsum".split()
-for _name in OPERATORS + METHODS:
-    setattr(ndarray, _name, forwarded(getattr(np.ndarray, _name)))
-for _name in ["add", "sub", "mul", "truediv", "pow", "matmul", "and", "or"]:
+ARITHMETIC = ["add", "sub", "mul", "truediv", "floordiv", "mod", "pow", "matmul", "and", "or", "xor", "lshift", "rshift"]
+COMPARISONS = ["lt", "le", "gt", "ge", "eq", "ne"]
+OPERATORS = [*ARITHMETIC, *(f"r{name}" for name in ARITHMETIC), *COMPARISONS, "neg", "pos", "abs", "invert"]
+SHAPING = ["astype", "reshape", "transpose", "swapaxes", "squeeze", "ravel", "copy", "fill"]
+REDUCING = ["sum", "mean", "max", "min", "any", "all", "argmax", "cumsum"]
 
-    def _in_place(self, other, _update=getattr(np.ndarray, f"__i{_name}__")):
-        _update(self._array, unwrapped(other))
+
+def in_place(update):
+    def call(self, other):
+        update(self._array, unwrapped(other))
         return self
 
-    setattr(ndarray, f"__i{_name}__", _in_place)
+    return call
+
+
+for _name in [*(f"__{name}__" for name in OPERATORS), *SHAPING, *REDUCING]:
+    setattr(ndarray, _name, forwarded(getattr(np.ndarray, _name)))
+for _name in ARITHMETIC:
+    setattr(ndarray, f"__i{_name}__", in_place(getattr(np.ndarray, f"__i{_name}__")))
 
 
 def asarray(value, dtype=None):

@@ -55,7 +55,7 @@ def laid_out(array, layout):
     if layout == "negative":
         return np.flip(np.flip(array).copy())
     if layout == "sliced" and array.ndim:
-        wide = np.full((*array.shape[:-1], 2 * array.shape[-1]), np.nan, array.dtype)
+        wide = np.full((*array.shape[:-1], 2 * array.shape[-1]), 99, array.dtype)
         wide[..., ::2] = array
         return wide[..., ::2]
     return np.array(array, order="C")

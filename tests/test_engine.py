@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from numpy.testing import assert_array_equal
 
 from minirelu import Tensor, losses, ops
-from minirelu.engine import Var, gradients, no_graph, primitive, toposort, unbroadcast
+from minirelu.engine import gradients, no_graph, primitive, toposort, unbroadcast
 from minirelu.errors import GraphError, ShapeError
 
 DTYPES = [np.float32, np.float64]
@@ -367,21 +367,39 @@ def test_random_graphs_against_the_naive_engine(loss):
 
 @given(graphs())
 def test_gradients_alias_neither_each_other_nor_the_graph(loss):
+    assert_gradients_are_nobody_elses(loss)
+
+
+@pytest.mark.parametrize(
+    "build",
+    [
+        lambda a, b: a + b,  # both get the very array that add was given
+        lambda a, b: (a + b).sum(),  # both get a view of the seed
+        lambda a, b: ops.residual_relu(a, b),
+        lambda a, b: a.reshape(4) + b.reshape(4),
+        lambda a, b: ops.concatenate([a, b]),
+        lambda a, b: (a + b) + a,
+    ],
+)
+def test_gradients_of_one_array_are_set_apart(build):
+    assert_gradients_are_nobody_elses(build(Tensor(np.ones((2, 2))), Tensor(np.full((2, 2), 2.0))))
+
+
+def assert_gradients_are_nobody_elses(loss):
+    """By their memory; and by writing to one after the other, which neither the rest nor a second pass may notice."""
     found = loss.backward()
-    arrays = [*found.values(), *found, *toposort(loss)]
-    arrays = [a.data if isinstance(a, Var) else a for a in arrays]
-    for g, other in itertools.product(arrays[: len(found)], arrays):
-        assert g is other or not np.shares_memory(g, other)
+    grads = list(found.values())
+    for g, other in itertools.combinations(grads, 2):
+        assert not np.shares_memory(g, other)
+    for g, var in itertools.product(grads, [*found, *toposort(loss)]):
+        assert not np.shares_memory(g, var.data)
     kept = {leaf: g.copy() for leaf, g in found.items()}
-    for leaf, g in found.items():
+    for done, g in enumerate(grads, start=1):
         assert g.flags.writeable
-        g.fill(np.nan)  # in place: the others, and a second pass, do not notice
-        kept_others = [other for other in found if other.grad is not None and not np.isnan(other.grad).any()]
-        for other in kept_others:
-            assert_array_equal(other.grad, kept[other])
-        assert leaf not in kept_others
-    again = loss.backward()
-    for leaf, g in again.items():
+        g.fill(np.nan)
+        for leaf in list(found)[done:]:
+            assert_array_equal(leaf.grad, kept[leaf])
+    for leaf, g in loss.backward().items():
         assert_array_equal(g, kept[leaf])
 
 

@@ -74,7 +74,9 @@ def test_prelu_learns_its_slope():
     layer(x).sum().backward()
     z = x @ layer.W.data + layer.b.data
     # a sum of at most 20 numbers of size 1: 20 roundings
-    assert_allclose(layer.parameters()[2].grad, np.where(z > 0, 0, z).sum(axis=0, keepdims=True), rtol=0, atol=20 * 2.3e-16 * 20)
+    assert_allclose(
+        layer.parameters()[2].grad, np.where(z > 0, 0, z).sum(axis=0, keepdims=True), rtol=0, atol=20 * 2.3e-16 * 20
+    )
 
 
 def test_init_and_bias_can_be_chosen():
@@ -87,13 +89,20 @@ def test_init_and_bias_can_be_chosen():
 
 
 @pytest.mark.parametrize("kind", [nn.Linear, nn.Dense])
-@pytest.mark.parametrize("x", [np.ones((5, 2)), np.ones((5, 4)), np.ones((2, 5, 4)), np.ones(3), np.ones(())])
+@pytest.mark.parametrize("x", [np.ones((5, 2)), np.ones((5, 4)), np.ones((2, 5, 4))])
 def test_input_of_the_wrong_shape_names_what_was_given_and_expected(kind, x):
     with pytest.raises(ShapeError) as error:
         kind(3, 2, rng=make_rng())(x)
     assert f"{kind.__name__}(3, 2" in str(error.value)
     assert "(..., B, 3)" in str(error.value)
     assert str(x.shape) in str(error.value)
+
+
+def test_a_single_row_or_number_is_refused_in_the_same_words():
+    for kind in (nn.Linear, nn.Dense):
+        for x in (np.ones(3), np.ones(())):
+            with pytest.raises(ShapeError, match=r"takes x of shape \(..., B, 3\), got"):
+                kind(3, 2, rng=make_rng())(x)
 
 
 @pytest.mark.parametrize(("inputs", "outputs"), [(0, 1), (1, 0), (-1, 2)])
@@ -122,7 +131,13 @@ def test_a_wrong_rng_is_refused_with_what_to_write(make, wrong):
 @pytest.mark.parametrize("dtype", [np.float32, np.float64])
 @pytest.mark.parametrize(
     "x",
-    [np.arange(12).reshape(4, 3), [[1, 2, 3], [4, 5, 6]], np.ones((2, 3), np.float64), np.ones((2, 3), np.float32), [[True] * 3] * 2],
+    [
+        np.arange(12).reshape(4, 3),
+        [[1, 2, 3], [4, 5, 6]],
+        np.ones((2, 3), np.float64),
+        np.ones((2, 3), np.float32),
+        [[True] * 3] * 2,
+    ],
 )
 @pytest.mark.parametrize("activation", nn.ACTIVATIONS)
 def test_raw_inputs_take_the_dtype_of_the_layer(dtype, x, activation):
@@ -260,7 +275,9 @@ class Gated(nn.Layer):
 
 def test_a_hand_written_layer_works_in_a_net():
     gated = Gated(3, 2, make_rng())
-    net = nn.Sequential(gated, nn.BatchNorm(2, rng=make_rng(), dtype=np.float64), nn.Linear(2, 1, rng=make_rng(), dtype=np.float64))
+    net = nn.Sequential(
+        gated, nn.BatchNorm(2, rng=make_rng(), dtype=np.float64), nn.Linear(2, 1, rng=make_rng(), dtype=np.float64)
+    )
     assert names(net)[:5] == ["0.gain", "0.W", "0.b", "0.W", "0.b"]
     assert len(names(net)) == 9
     x = random_input(8, 3)
@@ -276,7 +293,11 @@ def test_a_hand_written_layer_works_in_a_net():
         assert not gated.left.training
 
 
-@pytest.mark.parametrize("copied", [copy.deepcopy, lambda net: pickle.loads(pickle.dumps(net))], ids=["deepcopy", "pickle"])
+def pickled(net):
+    return pickle.loads(pickle.dumps(net))
+
+
+@pytest.mark.parametrize("copied", [copy.deepcopy, pickled])
 def test_a_copied_net_trains_like_the_first(copied):
     net = nested_net(make_rng(), np.float64)
     twin = copied(net)

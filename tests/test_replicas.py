@@ -115,7 +115,10 @@ def test_sums_over_the_batch_have_one_order(batch, units, dtype):
     rng = np.random.default_rng(1)
     x = rng.normal(size=(5, batch, units)).astype(dtype)
     g = rng.normal(size=(5, batch, units)).astype(dtype)
-    for many, one in ((ops.batch_moments(x), ops.batch_moments(x[3].copy())), (affine_gradients(x, g), affine_gradients(x[3], g[3]))):
+    for many, one in (
+        (ops.batch_moments(x), ops.batch_moments(x[3].copy())),
+        (affine_gradients(x, g), affine_gradients(x[3], g[3])),
+    ):
         for a, b in zip(many, one, strict=True):
             assert_array_equal(a[3], b)
 

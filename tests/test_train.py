@@ -31,7 +31,7 @@ def test_shapes_and_pairs():
         assert x.shape == (7, 3)
         assert t.shape == (7, 2)
         for row, target in zip(x, t, strict=True):
-            (i,) = np.flatnonzero((X == row).all(axis=1))
+            (i,) = np.flatnonzero((row == X).all(axis=1))
             assert_array_equal(target, y[i, :2])
 
 
@@ -146,7 +146,9 @@ def test_the_seeds_of_replicas_are_seeds_of_minibatches():
 
 def make_net(rng=None, dtype=np.float32):
     rng = np.random.default_rng(1) if rng is None else rng
-    return nn.Sequential(nn.Dense(3, 6, rng=rng, dtype=dtype), nn.BatchNorm(6, rng=rng, dtype=dtype), nn.Linear(6, 1, rng=rng, dtype=dtype))
+    return nn.Sequential(
+        nn.Dense(3, 6, rng=rng, dtype=dtype), nn.BatchNorm(6, rng=rng, dtype=dtype), nn.Linear(6, 1, rng=rng, dtype=dtype)
+    )
 
 
 def make_data():

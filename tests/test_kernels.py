@@ -1,0 +1,593 @@
+"""Every kernel on every backend against formulas written here; what is refused; Philox against Random123's vectors."""
+
+import inspect
+import itertools
+import math
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+from numpy.testing import assert_array_equal
+from strategies import laid_out, special
+
+from minirelu import kernels
+from minirelu.errors import BackendUnavailableError, ShapeError
+from minirelu.kernels import _jit, mask, philox
+
+DTYPES = [np.float32, np.float64]
+UNITS = [0, 1, 31, 32, 33, 127, 128, 129, 1023]  # around the 32 bits of a word, and one long odd row
+ROWS = [0, 1, 255, 256, 257, 600]  # around the 256 rows of a chunk (_jit.ROWS), and three chunks
+SHAPES = [(3, units) for units in UNITS] + [(B, 5) for B in ROWS] + [(257, 33)]
+LEADING = [(), (3,), (2, 3)]
+
+# -------------------------------------------------------------------------------------------------------- formulas
+
+
+def formula(z, b):
+    """y, mask, active, nonfinite as the docstrings define them; `packbits` does the packing."""
+    with np.errstate(all="ignore"):
+        s = z + b
+    on = s > 0
+    y = np.where(on | np.isnan(s), s, z.dtype.type(0))
+    padded = np.zeros((*on.shape[:-1], 32 * math.ceil(on.shape[-1] / 32)), bool)
+    padded[..., : on.shape[-1]] = on
+    packed = np.packbits(padded, axis=-1, bitorder="little").view("<u4")
+    return y, packed, np.count_nonzero(on, axis=-2), np.count_nonzero(~np.isfinite(y), axis=-2)
+
+
+def bits(array):
+    """The bit patterns, so that -0 differs from +0; every NaN is one NaN."""
+    array = np.array(array)
+    if array.dtype.kind == "f":
+        array[np.isnan(array)] = np.nan
+    return array.view(f"u{array.itemsize}")
+
+
+def assert_same_bits(found, expected):
+    assert found.dtype == expected.dtype
+    assert_array_equal(bits(found), bits(expected))
+
+
+def drawn(shape, dtype, seed=0):
+    """z (..., B, O), b (..., 1, O), g (..., B, O); a third of the pre-activations is 0, so that they are on the kink."""
+    rng = np.random.default_rng(seed)
+    z = rng.normal(size=shape).astype(dtype)
+    b = rng.normal(size=(*shape[:-2], 1, shape[-1])).astype(dtype)
+    z = np.where(rng.random(shape) < 1 / 3, -b, z)
+    return z, b, rng.normal(size=shape).astype(dtype)
+
+
+def assert_forward(found, z, b):
+    y, packed, active, nonfinite = formula(z, b)
+    assert_same_bits(found[0], y)
+    assert_same_bits(found[1], packed.astype(np.uint32))
+    assert_same_bits(found[2], active.astype(np.int64))
+    assert_same_bits(found[3], nonfinite.astype(np.int64))
+
+
+def assert_backward(found, g, on):
+    """dz bit for bit; db within (B - 1)·eps·Σ|dz| of the exact sum (kernels/relu_backward.py)."""
+    dz, db = found
+    assert_same_bits(dz, np.where(on, g, g.dtype.type(0)))
+    assert db.dtype == g.dtype
+    assert db.shape == (*g.shape[:-2], 1, g.shape[-1])
+    columns = dz.swapaxes(-1, -2).reshape(db.size, dz.shape[-2]).astype(np.float64)
+    exact = np.array([math.fsum(column) for column in columns]).reshape(db.shape)
+    size = np.array([math.fsum(column) for column in np.abs(columns)]).reshape(db.shape)
+    bound = max(dz.shape[-2] - 1, 0) * np.finfo(g.dtype).eps * size
+    assert (np.abs(db - exact) <= bound).all()  # NaN would fail
+
+
+# ------------------------------------------------------------------------------------------- against the formulas
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+@pytest.mark.parametrize("leading", LEADING)
+def test_kernels_against_the_formulas(backend, leading, dtype):
+    for shape in SHAPES:
+        z, b, g = drawn((*leading, *shape), dtype)
+        forward = kernels.bias_relu_forward(z, b)
+        assert_forward(forward, z, b)
+        assert_backward(kernels.relu_backward(g, forward[1]), g, z + b > 0)
+        active, nonfinite = kernels.count_units(forward[0])
+        assert_same_bits(active, forward[2])
+        assert_same_bits(nonfinite, forward[3])
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+def test_special_values_of_the_forward_pass(backend, dtype):
+    """Every special value plus every special value, in each of the 40 positions of a row with padding."""
+    z = np.resize(special(dtype), (len(special(dtype)), 40))
+    for b in special(dtype):
+        b = np.full((1, 40), b, dtype)
+        found = kernels.bias_relu_forward(z, b)
+        assert_forward(found, z, b)
+        for ours, theirs in zip(kernels.count_units(found[0]), found[2:], strict=True):
+            assert_same_bits(ours, theirs)
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+def test_the_table_of_special_values(backend, dtype):
+    """DESIGN §4.2, line by line: s, y, active, non-finite."""
+    inf, nan, tiny = np.inf, np.nan, np.finfo(dtype).smallest_subnormal
+    lines = [
+        (-inf, 0.0, 0, 0),
+        (-1.5, 0.0, 0, 0),
+        (-tiny, 0.0, 0, 0),
+        (-0.0, 0.0, 0, 0),
+        (0.0, 0.0, 0, 0),
+        (tiny, tiny, 1, 0),
+        (1.5, 1.5, 1, 0),
+        (inf, inf, 1, 1),
+        (nan, nan, 0, 1),
+    ]
+    s, y, active, nonfinite = (np.array([column]) for column in zip(*lines, strict=True))
+    found = kernels.bias_relu_forward(s.astype(dtype), np.full((1, len(lines)), -0.0, dtype))  # -0: the sum keeps its sign
+    assert_same_bits(found[0], y.astype(dtype))
+    assert found[1].tolist() == [[sum(int(on) << j for j, on in enumerate(active[0]))]]
+    assert_array_equal(found[2], active[0])
+    assert_array_equal(found[3], nonfinite[0])
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+def test_count_units_of_any_values(backend, dtype):
+    """Also of values that no ReLU makes: -inf is non-finite, and not active."""
+    y = np.array([[-np.inf, np.inf, np.nan, -1, 0, 2], [-np.inf, 1, 1, 1, -0.0, 2]], dtype)
+    active, nonfinite = kernels.count_units(y)
+    assert active.tolist() == [0, 2, 1, 1, 0, 2]
+    assert nonfinite.tolist() == [2, 1, 1, 0, 0, 0]
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+def test_special_values_of_the_backward_pass(backend, dtype):
+    """Every special value as a gradient, at an active and at an inactive unit; the sums follow IEEE arithmetic."""
+    values = special(dtype)
+    g = np.stack([np.repeat(values, 2)] * 2)
+    on = np.stack([np.tile([True, False], len(values))] * 2)
+    dz, db = kernels.relu_backward(g, mask.pack(on))
+    assert_same_bits(dz, np.where(on, g, dtype(0)))
+    with np.errstate(all="ignore"):
+        assert_same_bits(db[0] + dtype(0), np.where(on[0], g[0] + g[1], dtype(0)) + dtype(0))  # + 0: -0 - 0 may be ±0
+    assert not np.signbit(db[0, 1::2]).any()
+
+
+# ------------------------------------------------------------------------------------------------- order of the sums
+
+
+def everything(z, b, g):
+    forward = kernels.bias_relu_forward(z, b)
+    return [*forward, *kernels.relu_backward(g, forward[1]), *kernels.count_units(forward[0])]
+
+
+@pytest.mark.parametrize("units", [1, 33])
+def test_parallel_equals_serial_bit_for_bit(monkeypatch, units):
+    """Three replicas in three chunks each, so that the threads share both; one compilation serves all these tests."""
+    if _jit.missing():
+        pytest.skip(_jit.missing())
+    z, b, g = drawn((3, 600, units), np.float32)
+    z[..., 5, 0] = np.inf
+    with kernels.using("numba"):
+        monkeypatch.setattr(_jit, "PARALLEL_FROM", z.size + 1)
+        serial = everything(z, b, g)
+        monkeypatch.setattr(_jit, "PARALLEL_FROM", 1)
+        parallel = everything(z, b, g)
+    assert_forward(parallel[:4], z, b)
+    for ours, theirs in zip(parallel, serial, strict=True):
+        assert_same_bits(ours, theirs)
+
+
+def test_the_order_of_the_compiled_sums():
+    """Rows in order within chunks of 256, chunks in order: it depends on (B, O) alone (DESIGN §4.7)."""
+    if _jit.missing():
+        pytest.skip(_jit.missing())
+    _, _, g = drawn((600, 33), np.float32)
+    with kernels.using("numba"):
+        db = kernels.relu_backward(g, mask.pack(np.ones(g.shape, bool)))[1]
+    chunks = [np.add.accumulate(g[first : first + 256])[-1] for first in (0, 256, 512)]
+    assert_same_bits(db[0], chunks[0] + chunks[1] + chunks[2])
+    assert not np.array_equal(db[0], chunks[2] + chunks[1] + chunks[0])  # the order shows in the last bits
+
+
+def test_above_the_size_of_the_parallel_version():
+    z, b, g = drawn((1, _jit.PARALLEL_FROM // 128 + 1, 128), np.float32)
+    forward = kernels.bias_relu_forward(z, b)
+    assert_forward(forward, z, b)
+    assert_backward(kernels.relu_backward(g, forward[1]), g, z + b > 0)
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+@pytest.mark.parametrize("units", [1, 2, 40])
+def test_a_replica_does_not_notice_the_others(backend, units, dtype):
+    z, b, g = drawn((5, 600, units), dtype)
+    stacked = everything(z, b, g)
+    for r in range(5):
+        for ours, theirs in zip(stacked, everything(z[r], b[r], g[r]), strict=True):
+            assert_same_bits(ours[r], theirs)
+
+
+def test_two_backends_stay_within_the_bound_of_db():
+    if _jit.missing():
+        pytest.skip(_jit.missing())
+    _, _, g = drawn((600, 33), np.float32)
+    packed = mask.pack(np.ones(g.shape, bool))
+    found = []
+    for name in ("reference", "numba"):
+        with kernels.using(name):
+            found.append(kernels.relu_backward(g, packed)[1])
+    bound = 2 * 599 * np.finfo(np.float32).eps * np.abs(g).sum(axis=0, keepdims=True, dtype=np.float64)
+    assert (np.abs(found[0].astype(float) - found[1]) <= bound).all()
+
+
+# ------------------------------------------------------------------------------------------------ outputs and inputs
+
+
+@pytest.mark.parametrize("shape", [(257, 33), (2, 3, 40)])
+def test_in_place(backend, shape):
+    z, b, g = drawn(shape, np.float32)
+    expected = everything(z, b, g)
+    work = z.copy()
+    y, packed, active, nonfinite = kernels.bias_relu_forward(work, b, out=work)
+    assert np.shares_memory(y, work)
+    for ours, theirs in zip((work, packed, active, nonfinite), expected, strict=False):
+        assert_same_bits(ours, theirs)
+    work = g.copy()
+    dz, db = kernels.relu_backward(work, packed, out=work[...])  # another view of the same memory counts as in place
+    assert np.shares_memory(dz, work)
+    assert_same_bits(work, expected[4])
+    assert_same_bits(db, expected[5])
+
+
+def test_outputs_of_ones_own(backend):
+    z, b, g = drawn((6, 40), np.float32)
+    kept = z.copy(), b.copy(), g.copy()
+    expected = everything(z, b, g)
+    out, packed, dz_out = np.full_like(z, 9), np.full((6, 2), 0xFFFFFFFF, np.uint32), np.full_like(z, 9)
+    found = kernels.bias_relu_forward(z, b, out=out, mask=packed)
+    back = kernels.relu_backward(g, packed, out=dz_out)
+    assert found[0] is out
+    assert found[1] is packed
+    assert back[0] is dz_out
+    for ours, theirs in zip([*found, *back], expected, strict=False):
+        assert_same_bits(ours, theirs)
+    for array, before in zip((z, b, g), kept, strict=True):
+        assert_same_bits(array, before)
+
+
+def test_inputs_of_any_layout(backend):
+    z, b, g = drawn((2, 7, 40), np.float32)
+    expected = everything(z, b, g)
+    for layout in ("F", "negative", "sliced"):
+        for ours, theirs in zip(everything(*(laid_out(a, layout) for a in (z, b, g))), expected, strict=True):
+            assert_same_bits(ours, theirs)
+    packed = expected[1]
+    for layout in ("F", "negative", "sliced"):
+        assert_same_bits(kernels.relu_backward(g, laid_out(packed, layout))[0], expected[4])
+
+
+def test_inputs_may_be_read_only_and_broadcast(backend):
+    z, b, g = drawn((2, 7, 40), np.float32)
+    expected = everything(z, np.broadcast_to(b[:1], b.shape).copy(), g)
+    for array in (z, b, g):
+        array.flags.writeable = False
+    for bias in (b[:1], b[0], np.broadcast_to(b[0], b.shape)):
+        for ours, theirs in zip(everything(z, bias, g), expected, strict=True):
+            assert_same_bits(ours, theirs)
+
+
+Z, BIAS, G = drawn((4, 40), np.float32)
+WIDE = np.zeros((9, 40), np.float32)
+PACKED = np.zeros((4, 2), np.uint32)
+
+
+def read_only(array):
+    array = array.copy()
+    array.flags.writeable = False
+    return array
+
+
+REFUSED_FORWARD = {
+    "z is a list": (lambda out: ([[1.0]], BIAS), {}, TypeError, "z must be a NumPy or CuPy array, got list"),
+    "z is integers": (lambda out: (Z.astype(int), BIAS), {}, TypeError, "z must be float32 or float64, got int64"),
+    "z has one axis": (lambda out: (Z[0], BIAS), {}, ShapeError, r"at least two axes, got shape \(40,\)"),
+    "b has another dtype": (lambda out: (Z, BIAS.astype(float)), {}, TypeError, "z is float32 and b is float64"),
+    "b has another width": (lambda out: (Z, BIAS[:, :39]), {}, ShapeError, r"b must be .*\(1, 40\), got \(1, 39\)"),
+    "b is a vector": (lambda out: (Z, BIAS[0]), {}, ShapeError, r"got \(40,\)"),
+    "b has rows": (lambda out: (Z, Z), {}, ShapeError, r"got \(4, 40\)"),
+    "b has replicas": (lambda out: (Z, np.stack([BIAS] * 2)), {}, ShapeError, r"got \(2, 1, 40\)"),
+    "out has another shape": (lambda out: (Z, BIAS), {"out": WIDE}, ShapeError, r"out must be float32 \(4, 40\)"),
+    "out has another dtype": (lambda out: (Z, BIAS), {"out": np.zeros((4, 40))}, ShapeError, "got float64"),
+    "out is not contiguous": (lambda out: (Z, BIAS), {"out": WIDE[::2][:4]}, ValueError, "C-contiguous"),
+    "out is read-only": (lambda out: (Z, BIAS), {"out": read_only(Z)}, ValueError, "out is read-only"),
+    "mask has another shape": (lambda out: (Z, BIAS), {"mask": np.zeros((4, 1), np.uint32)}, ShapeError, "mask must be"),
+    "mask has another dtype": (lambda out: (Z, BIAS), {"mask": np.zeros((4, 2), np.int32)}, ShapeError, "got int32"),
+    "mask is read-only": (lambda out: (Z, BIAS), {"mask": read_only(PACKED)}, ValueError, "mask is read-only"),
+}
+
+
+@pytest.mark.parametrize("case", REFUSED_FORWARD)
+def test_what_the_forward_pass_refuses(backend, case):
+    arguments, outputs, error, sentence = REFUSED_FORWARD[case]
+    out, packed = np.full((4, 40), 7, np.float32), np.full((4, 2), 7, np.uint32)
+    with pytest.raises(error, match=sentence):
+        kernels.bias_relu_forward(*arguments(out), **{"out": out, "mask": packed, **outputs})
+    assert (out == 7).all()
+    assert (packed == 7).all()
+
+
+@pytest.mark.parametrize(
+    ("arguments", "outputs", "error", "sentence"),
+    [
+        (([[1.0]], PACKED), {}, TypeError, "g must be a NumPy or CuPy array"),
+        ((G.astype(np.float16), PACKED), {}, TypeError, "g must be float32 or float64"),
+        ((G, PACKED[:, :1]), {}, ShapeError, r"mask must be uint32 \(4, 2\), got uint32 \(4, 1\)"),
+        ((G, PACKED[:3]), {}, ShapeError, r"got uint32 \(3, 2\)"),
+        ((G, PACKED.astype(np.int64)), {}, ShapeError, "got int64"),
+        ((G, PACKED), {"out": WIDE}, ShapeError, "out must be"),
+        ((G, PACKED), {"out": read_only(G)}, ValueError, "read-only"),
+        ((G, PACKED), {"out": WIDE[::2][:4]}, ValueError, "C-contiguous"),
+    ],
+)
+def test_what_the_backward_pass_refuses(backend, arguments, outputs, error, sentence):
+    with pytest.raises(error, match=sentence):
+        kernels.relu_backward(*arguments, **outputs)
+
+
+@pytest.mark.parametrize("what", ["rows shifted by one", "mask over z", "out over b"])
+def test_overlaps_are_refused_and_nothing_is_written(backend, what):
+    memory = np.random.default_rng(2).normal(size=(9, 32)).astype(np.float32)
+    before = memory.copy()
+    z, b = memory[:4], np.ones((1, 32), np.float32)
+    outputs = {
+        "rows shifted by one": {"out": memory[1:5]},
+        "mask over z": {"mask": memory[0, :4].view(np.uint32).reshape(4, 1)},
+        "out over b": {"out": memory[4:8]},
+    }[what]
+    if what == "out over b":
+        b = memory[4:5]
+    with pytest.raises(ValueError, match="overlaps an input or another output"):
+        kernels.bias_relu_forward(z, b, **outputs)
+    assert_same_bits(memory, before)
+
+
+def test_outputs_that_overlap_each_other_are_refused(backend):
+    out = np.full((4, 32), 5, np.float32)
+    with pytest.raises(ValueError, match="overlaps"):
+        kernels.bias_relu_forward(Z[:, :32], BIAS[:, :32], out=out, mask=out[0, :4].view(np.uint32).reshape(4, 1))
+    assert (out == 5).all()
+
+
+def test_overlaps_of_the_backward_pass_are_refused(backend):
+    memory = np.full((9, 32), 5, np.float32)
+    packed = memory[0, :4].view(np.uint32).reshape(4, 1)
+    for g, bitmask, out in ((memory[:4], packed.copy(), memory[1:5]), (memory[4:8], packed, memory[:4])):
+        with pytest.raises(ValueError, match="overlaps"):
+            kernels.relu_backward(g, bitmask, out=out)
+    assert (memory == 5).all()
+
+
+def test_an_input_that_is_copied_must_not_overlap_the_output_either(backend):
+    """z and b that are not contiguous are copied; `out` over their memory would still overwrite the caller's input."""
+    memory = np.full((4, 64), 5, np.float32)
+    for arguments in ((memory[:, ::2], np.ones((1, 32), np.float32)), (np.ones((4, 32), np.float32), memory[:1, ::2])):
+        with pytest.raises(ValueError, match="overlaps"):
+            kernels.bias_relu_forward(*arguments, out=memory.reshape(8, 32)[:4])
+    assert (memory == 5).all()
+
+
+@pytest.mark.parametrize("values", [[[1.0]], np.zeros(3), np.zeros((2, 2), int)])
+def test_what_count_units_refuses(backend, values):
+    with pytest.raises((TypeError, ShapeError), match="y must be"):
+        kernels.count_units(values)
+
+
+# ------------------------------------------------------------------------------------------------------------- mask
+
+
+@pytest.mark.parametrize(("leading", "units"), [*itertools.product([(3,), (2, 3)], UNITS), *itertools.product([(0,)], UNITS)])
+def test_masks_are_packed_and_unpacked(leading, units):
+    active = np.random.default_rng(units).random((*leading, units)) < 0.5
+    packed = mask.pack(active)
+    assert packed.dtype == np.uint32
+    assert packed.shape == (*leading, math.ceil(units / 32)) == (*leading, mask.words(units))
+    assert_array_equal(mask.unpack(packed, units), active)
+
+
+def test_where_the_bits_of_a_mask_are():
+    for j in (0, 1, 31, 32, 63, 64):
+        packed = mask.pack(np.arange(65) == j)
+        assert packed.tolist() == [(1 << j % 32) if w == j // 32 else 0 for w in range(3)]
+
+
+@pytest.mark.parametrize("units", [1, 31, 33, 1023])
+def test_padding_bits_are_0(backend, units):
+    ones = np.ones((3, units), np.float32)
+    packed = kernels.bias_relu_forward(ones, ones[:1])[1]
+    assert packed[:, -1].tolist() == [(1 << units % 32) - 1] * 3
+
+
+# --------------------------------------------------------------------------------------------------------- dispatch
+
+
+def plainly(function):
+    return function
+
+
+@pytest.mark.parametrize("name", kernels.KERNELS)
+def test_reference_and_compiled_loops_take_the_same_arguments(name):
+    module = kernels.KERNELS[name]
+    loops = module.numba(plainly, range, False)
+    assert list(inspect.signature(loops).parameters) == list(inspect.signature(module.reference).parameters)
+
+
+@pytest.mark.parametrize("in_place", [False, True])
+def test_the_compiled_loops_are_true_in_plain_python_too(in_place):
+    """The same source without Numba: what is compiled is what is read, and no index is out of bounds."""
+    z, b, g = drawn((1, 258, 33), np.float64)
+    z[0, 3, 2], z[0, 4, 2], z[0, 5, 32] = np.inf, np.nan, np.nan
+    forward, backward, counts = (module.numba(plainly, range, in_place) for module in kernels.KERNELS.values())
+    given, y = z.copy(), np.empty_like(z)
+    packed, active, nonfinite = np.empty((1, 258, 2), np.uint32), np.empty((1, 33), np.int64), np.empty((1, 33), np.int64)
+    y = given if in_place else y
+    forward(given, b, y, packed, active, nonfinite)
+    assert_forward((y, packed, active, nonfinite), z, b)
+    given = g.copy()
+    dz, db = given if in_place else np.empty_like(g), np.empty((1, 1, 33))
+    backward(given, packed, dz, db)
+    assert_backward((dz, db), g, z + b > 0)
+    counts(y, active, nonfinite)
+    assert_array_equal(active, np.count_nonzero(z + b > 0, axis=1))
+    assert_array_equal(nonfinite, np.count_nonzero(~np.isfinite(y), axis=1))
+
+
+def test_available_names_every_kernel_and_backend():
+    table = kernels.available()
+    assert set(table) == {"bias_relu_forward", "relu_backward", "count_units"}
+    for row in table.values():
+        assert set(row) == {"reference", "numba", "cuda"}
+        assert row["reference"] == "ok"
+        assert all(isinstance(why, str) and why for why in row.values())
+
+
+def test_using_chooses_and_gives_back(monkeypatch):
+    calls = []
+    module = kernels.KERNELS["count_units"]
+    plain = module.reference
+    monkeypatch.setattr(module, "reference", lambda *arrays: calls.append("reference") or plain(*arrays))
+    with kernels.using("reference"):
+        kernels.count_units(Z)
+        with kernels.using("auto"):
+            kernels.count_units(Z)
+        kernels.count_units(Z)
+    if _jit.missing():
+        pytest.skip(_jit.missing())
+    kernels.count_units(Z)
+    assert calls == ["reference", "reference"]
+
+
+def test_using_gives_back_after_an_exception():
+    with pytest.raises(ShapeError), kernels.using("reference"):
+        kernels.count_units(np.zeros(3))
+    assert kernels._choice.get() == kernels._DEFAULT
+
+
+def test_a_backend_that_cannot_run_is_refused_and_not_replaced(monkeypatch):
+    if kernels.available()["count_units"]["cuda"] != "ok":
+        with (
+            pytest.raises(BackendUnavailableError, match=r"kernels\.using asked for the cuda kernels: "),
+            kernels.using("cuda"),
+        ):
+            pass
+    monkeypatch.setattr(_jit, "missing", lambda: "Numba cannot be imported")
+    with pytest.raises(BackendUnavailableError, match="asked for the numba kernels: Numba cannot"), kernels.using("numba"):
+        pass
+    assert kernels.available()["count_units"]["numba"] == "Numba cannot be imported"
+    assert_array_equal(kernels.count_units(np.abs(Z) + 1)[0], np.full(40, 4))  # by default the reference steps in
+
+
+@pytest.mark.parametrize("name", ["", "Numba", "gpu", None])
+def test_a_backend_that_does_not_exist(name):
+    with pytest.raises(ValueError, match="expected one of auto, reference, numba, cuda"), kernels.using(name):
+        pass
+
+
+COUNT = "import numpy as np; from minirelu import kernels; kernels.count_units(np.ones((2, 3)));"
+
+
+@pytest.mark.parametrize(
+    ("value", "code", "expected"),
+    [
+        ("reference", "print('compiled', kernels._jit.compiled.cache_info().misses)", "compiled 0"),
+        ("cuda", "", "BackendUnavailableError: the variable MINIRELU_KERNELS asked for the cuda kernels"),
+        ("fast", "", "ValueError: the variable MINIRELU_KERNELS was given 'fast'; expected one of"),
+    ],
+)
+def test_the_variable(value, code, expected):
+    root = Path(__file__).resolve().parents[1]
+    environment = {**os.environ, "MINIRELU_KERNELS": value, "PYTHONPATH": str(root)}
+    ran = subprocess.run([sys.executable, "-c", COUNT + code], env=environment, capture_output=True, text=True, check=False)
+    assert expected in ran.stdout + ran.stderr
+
+
+def test_warm_up_returns_seconds(monkeypatch):
+    monkeypatch.setattr(_jit, "PARALLEL_FROM", 2)
+    with kernels.using("reference"):
+        seconds = kernels.warm_up()
+    assert type(seconds) is float
+    assert seconds >= 0
+
+
+def test_kernels_compile_where_no_folder_can_hold_the_cache(monkeypatch):
+    numba = pytest.importorskip("numba")
+    tried, njit = [], numba.njit
+
+    def without_locator(**options):
+        def decorate(function):
+            raise RuntimeError("cannot cache function 'loops': no locator available for file")
+
+        tried.append(options.get("cache", False))
+        return decorate if options.get("cache") else njit(**options)
+
+    monkeypatch.setattr(numba, "njit", without_locator)
+    loops = _jit.compiled.__wrapped__(kernels.KERNELS["count_units"].numba, False, False)
+    active, nonfinite = np.empty(40, np.int64), np.empty(40, np.int64)
+    loops(np.abs(Z), active, nonfinite)
+    assert tried == [True, False]
+    assert active.tolist() == [4] * 40
+    assert nonfinite.tolist() == [0] * 40
+
+
+# ----------------------------------------------------------------------------------------------------------- Philox
+
+
+def words_of(text):
+    return [int(word, 16) for word in text.split()]
+
+
+@pytest.mark.parametrize(
+    ("counter", "key", "expected"),
+    [  # kat_vectors of Random123, philox4x32 10
+        ("0 0 0 0", "0 0", "6627e8d5 e169c58d bc57ac4c 9b00dbd8"),
+        ("ffffffff " * 4, "ffffffff " * 2, "408f276d 41c83b0e a20bc7c6 6d5451fd"),
+        ("243f6a88 85a308d3 13198a2e 03707344", "a4093822 299f31d0", "d16cfe09 94fdcceb 5001e420 24126ea1"),
+    ],
+)
+def test_philox_known_answers(counter, key, expected):
+    counter, key, expected = words_of(counter), words_of(key), words_of(expected)
+    assert plain_philox(counter, key) == expected
+    found = philox.reference(tuple(map(np.uint64, counter)), tuple(map(np.uint64, key)))
+    assert [int(word) for word in found] == expected
+
+
+def plain_philox(counter, key):
+    """Salmon et al. 2011, §3.3 and §4.2, in Python's integers."""
+    (c0, c1, c2, c3), (k0, k1) = counter, key
+    for _ in range(10):
+        p, q = 0xD2511F53 * c0, 0xCD9E8D57 * c2
+        c0, c1, c2, c3 = q // 2**32 ^ c1 ^ k0, q % 2**32, p // 2**32 ^ c3 ^ k1, p % 2**32
+        k0, k1 = (k0 + 0x9E3779B9) % 2**32, (k1 + 0xBB67AE85) % 2**32
+    return [c0, c1, c2, c3]
+
+
+@pytest.mark.parametrize("batch", [1, 4, 7])
+@pytest.mark.parametrize("rows", [1, 10, 1000, 2**31 + 11])
+def test_batch_rows_against_plain_integers(batch, rows):
+    seeds, first = [0, 1, 2**32 + 5, 2**64 - 1], 2**32 - 2
+    found = philox.batch_rows(np.array(seeds, np.uint64), first, 2, batch, rows)
+    assert found.dtype == np.int64
+    assert found.shape == (4, 2, batch)
+    for r, seed in enumerate(seeds):
+        for t in range(2):
+            blocks = [plain_philox([first + t, block, 0, 0], [seed % 2**32, seed >> 32]) for block in range(2)]
+            assert found[r, t].tolist() == [word * rows >> 32 for word in itertools.chain(*blocks)][:batch]
+
+
+def test_batch_rows_depend_on_seed_and_step_alone():
+    seeds = np.arange(5, dtype=np.uint64)
+    together = philox.batch_rows(seeds, 0, 10, 6, 100)
+    assert_array_equal(philox.batch_rows(seeds[2:4], 0, 10, 6, 100), together[2:4])
+    assert_array_equal(philox.batch_rows(seeds, 7, 3, 6, 100), together[:, 7:])
+    assert together.min() >= 0
+    assert together.max() < 100
