@@ -135,7 +135,7 @@ def _table(rows: list[experiment.SummaryRow]) -> Table:
         title_justify="left",
         title_style="bold",
         box=box.SIMPLE_HEAD,
-        padding=(0, 1),
+        pad_edge=False,
     )
     table.add_column("optimiser", no_wrap=True)
     for heading in ("γ", "dead %", "MSE ÷ γ²", "n"):

@@ -65,7 +65,7 @@ class Plan:
     data: str = "diabetes"
     gammas: tuple[float, ...] = (1.0, 1e-2, 1e-4)
     rules: tuple[Rule, ...] = RULES
-    seeds: tuple[int, ...] = (0, 1, 2, 3)
+    seeds: tuple[int, ...] = (0, 1, 2)
     steps: int = 20_000
     batch: int = 64
     width: int = 200
