@@ -5,7 +5,9 @@
 Importing it imports NumPy and nothing else.
 """
 
-from . import backend, data, engine, errors, init, kernels, losses, monitor, nn, ops, optim, train
+from typing import Any
+
+from . import backend, data, engine, errors, init, kernels, losses, nn, ops, optim, train
 from .tensor import Tensor
 
 __version__ = "0.1.0"
@@ -25,3 +27,12 @@ __all__ = [
     "optim",
     "train",
 ]
+
+
+def __getattr__(name: str) -> Any:
+    """`minirelu.monitor`, imported when it is asked for: not every training counts its dead units."""
+    if name == "monitor":
+        import importlib
+
+        return importlib.import_module(".monitor", __name__)
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

@@ -7,18 +7,17 @@ from __future__ import annotations
 
 import contextlib
 import os
-import uuid
 from collections.abc import Callable
-from pathlib import Path
 from typing import IO
 
 
-def write_atomically(path: Path, write: Callable[[IO[bytes]], object]) -> None:
+def write_atomically(path: str | os.PathLike[str], write: Callable[[IO[bytes]], object]) -> None:
     """Call `write(file)` on a new file beside `path`, then rename it to `path`, which is thus never half-written.
 
     If `write` fails, the disk is full or the program is interrupted, an older file at `path` is still there untouched.
     """
-    temporary = path.with_name(f".{path.name}.{uuid.uuid4().hex}.part")
+    folder, name = os.path.split(os.fspath(path))
+    temporary = os.path.join(folder, f".{name}.{os.urandom(8).hex()}.part")
     try:
         with open(temporary, "xb") as file:
             write(file)
