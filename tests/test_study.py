@@ -1,7 +1,12 @@
 """The study: plan, shards, one run through processes, statistics, and what the command line says to wrong input."""
 
 import math
+import os
 import re
+import signal
+import subprocess
+import sys
+import time
 
 import numpy as np
 import pytest
@@ -136,6 +141,20 @@ def test_bad_input_is_refused_before_training(arguments, text):
     result = invoke(*arguments)
     assert result.exit_code == 2
     assert text in result.output.replace("\n", " ")
+
+
+def test_ctrl_c_twice_stops_the_workers_and_the_program():
+    command = [sys.executable, "-u", "-m", "minirelu.cli", "study", "--data", "gaussian", "--steps", "10000000"]
+    # a group of its own, so that the workers hear Ctrl-C as they do in a terminal
+    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True, process_group=0) as process:
+        said = process.stdout.readline() + process.stdout.readline()  # the heading: it has begun
+        time.sleep(3)  # long enough for the workers to be at work; any moment must do
+        for _ in range(2):
+            os.killpg(process.pid, signal.SIGINT)
+            time.sleep(0.05)
+        said += process.communicate(timeout=60)[0]
+    assert process.returncode == 130, said
+    assert "Stopped." in said
 
 
 def test_ctrl_c_is_one_sentence(monkeypatch):

@@ -16,6 +16,8 @@ from __future__ import annotations
 import math
 import os
 import queue
+import signal
+import threading
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future, ProcessPoolExecutor, wait
 from contextlib import contextmanager
@@ -184,8 +186,9 @@ def run(plan: Plan, *, workers: int = 2, on_progress: Callable[[Progress], objec
             futures = [pool.submit(_work, shard) for shard in shards]
             _listen(futures, mail, on_progress)
         except BaseException:
-            stop.set()
-            pool.shutdown(wait=False, cancel_futures=True)
+            with _deaf():
+                stop.set()
+                pool.shutdown(cancel_futures=True)
             raise
     outcomes = [outcome for future in futures for outcome in future.result()]
     return sorted(outcomes, key=lambda o: (plan.rules.index(o.rule), plan.gammas.index(o.gamma), plan.seeds.index(o.seed)))
@@ -204,9 +207,20 @@ def _listen(futures: list[Future[list[Outcome]]], mail: Any, on_progress: Callab
                 return
 
 
-def _start_worker(mail: Any, stop: Any) -> None:
-    import signal
+@contextmanager
+def _deaf() -> Iterator[None]:
+    """Inside, Ctrl-C is ignored: a second one would break the pool off while it stops, and the program would hang."""
+    if threading.current_thread() is not threading.main_thread():
+        yield  # only the main thread hears signals
+        return
+    before = signal.signal(signal.SIGINT, signal.SIG_IGN)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGINT, before)
 
+
+def _start_worker(mail: Any, stop: Any) -> None:
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is the parent's to handle; it sets `stop`
     globals().update(_mail=mail, _stop=stop)
 
