@@ -89,7 +89,7 @@ def _run_with_progress(plan: experiment.Plan, workers: int, console: Console) ->
     """Run `plan` below a bar for each optimiser: mean loss, and dead share at each γ. Plain lines if not a terminal."""
     bars = Progress(
         TextColumn("{task.description:<17}"),
-        BarColumn(bar_width=14),
+        BarColumn(bar_width=7),
         TextColumn("{task.percentage:>3.0f} %"),
         TextColumn("{task.fields[state]}"),
         TimeRemainingColumn(compact=True),
@@ -113,10 +113,10 @@ def _run_with_progress(plan: experiment.Plan, workers: int, console: Console) ->
 
 
 def _state(parts: list[experiment.Progress]) -> str:
-    """`loss .07 1.3 12  dead 3 12 62 %`: the mean loss ÷ γ² and the mean dead share at each γ."""
+    """`dead 3 12 62 % loss 0.07 1 12`: the mean dead share and the mean loss ÷ γ² at each γ; at most 41 characters."""
     gammas = len(parts[0].shard.plan.gammas)
     loss, dead = ([_mean([kind(p).reshape(gammas, -1)[i] for p in parts]) for i in range(gammas)] for kind in (_MSE, _DEAD))
-    return f"loss {' '.join(f'{x:.2g}' for x in loss)}  dead {' '.join(f'{100 * d:.0f}' for d in dead)} %"
+    return f"dead {' '.join(f'{100 * d:.0f}' for d in dead)} % loss {' '.join(f'{x:.1g}' for x in loss)}"
 
 
 _MSE, _DEAD = attrgetter("mse"), attrgetter("dead")
