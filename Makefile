@@ -13,7 +13,7 @@ test: .venv/test.stamp
 	$(BIN)/python -m pytest -n $(WORKERS) -m "not long"
 
 check-long: .venv/test.stamp
-	HYPOTHESIS_PROFILE=intense $(BIN)/python -m pytest -n $(WORKERS)
+	HYPOTHESIS_PROFILE=intense $(BIN)/python -m pytest -n $(WORKERS) --timeout 3600
 
 lint: .venv/lint.stamp
 	$(BIN)/ruff check .

@@ -10,7 +10,7 @@ from minirelu import kernels
 _SHARED = {"deadline": None, "suppress_health_check": [hypothesis.HealthCheck.too_slow]}
 hypothesis.settings.register_profile("dev", max_examples=40, **_SHARED)
 hypothesis.settings.register_profile("ci", max_examples=40, derandomize=True, **_SHARED)
-hypothesis.settings.register_profile("intense", max_examples=2000, **_SHARED)
+hypothesis.settings.register_profile("intense", max_examples=500, **_SHARED)
 hypothesis.settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "ci" if os.environ.get("CI") else "dev"))
 
 BACKENDS = [
