@@ -36,27 +36,32 @@ DATA, NET, TRAINING, MACHINE = "Data and targets", "Net", "Training", "Machine a
 @app.command()
 def study(
     data: Annotated[
-        str | None, typer.Option(help=f"{', '.join(data_sets.SETS)}; openml:NAME_OR_ID; or a CSV file.", rich_help_panel=DATA)
+        str | None,
+        typer.Option(help=f"{', '.join(data_sets.SETS)}; openml:NAME_OR_ID; or a CSV file [diabetes].", rich_help_panel=DATA),
     ] = None,
     target: Annotated[str | None, typer.Option(help="The column to predict.", rich_help_panel=DATA)] = None,
-    gamma: Annotated[str | None, typer.Option(help="Target scales γ: 1,1e-2,1e-4", rich_help_panel=DATA)] = None,
-    delta: Annotated[str | None, typer.Option(help="Target shifts δ: 0,16,256", rich_help_panel=DATA)] = None,
-    optimizer: Annotated[str | None, typer.Option(help=f"Some of {', '.join(plans.RULES)}.", rich_help_panel=TRAINING)] = None,
-    lr: Annotated[str | None, typer.Option(help="Learning rates, for every optimiser.", rich_help_panel=TRAINING)] = None,
-    beta: Annotated[str | None, typer.Option(help="Momenta, for those that have one.", rich_help_panel=TRAINING)] = None,
-    depth: Annotated[str | None, typer.Option(help="Hidden layers: 1,2,4", rich_help_panel=NET)] = None,
-    width: Annotated[str | None, typer.Option(help="ReLUs a hidden layer.", rich_help_panel=NET)] = None,
+    gamma: Annotated[str | None, typer.Option(help="Target scales γ [1,1e-2,1e-4].", rich_help_panel=DATA)] = None,
+    delta: Annotated[str | None, typer.Option(help="Target shifts δ [0].", rich_help_panel=DATA)] = None,
+    optimizer: Annotated[
+        str | None, typer.Option(help=f"Some of {', '.join(plans.RULES)} [all but the last].", rich_help_panel=TRAINING)
+    ] = None,
+    lr: Annotated[
+        str | None, typer.Option(help="Learning rates, for every optimiser [its own].", rich_help_panel=TRAINING)
+    ] = None,
+    beta: Annotated[str | None, typer.Option(help="Momenta, for those that have one [0.9].", rich_help_panel=TRAINING)] = None,
+    depth: Annotated[str | None, typer.Option(help="Hidden layers [1].", rich_help_panel=NET)] = None,
+    width: Annotated[str | None, typer.Option(help="ReLUs a hidden layer [200].", rich_help_panel=NET)] = None,
     residual: Annotated[bool, typer.Option("--residual", help="Residual blocks from layer 2 on.", rich_help_panel=NET)] = False,
     batch_norm: Annotated[bool, typer.Option("--batch-norm", help="Batch norm before each ReLU.", rich_help_panel=NET)] = False,
-    batch: Annotated[str | None, typer.Option(help="Rows a minibatch.", rich_help_panel=TRAINING)] = None,
-    steps: Annotated[int | None, typer.Option(help="Training steps.", min=1, rich_help_panel=TRAINING)] = None,
-    seeds: Annotated[str | None, typer.Option(help="How many (8), or which (0,5,7).", rich_help_panel=TRAINING)] = None,
+    batch: Annotated[str | None, typer.Option(help="Rows a minibatch [64].", rich_help_panel=TRAINING)] = None,
+    steps: Annotated[int | None, typer.Option(help="Training steps [20000].", min=1, rich_help_panel=TRAINING)] = None,
+    seeds: Annotated[str | None, typer.Option(help="How many (8), or which (0,5,7) [3].", rich_help_panel=TRAINING)] = None,
     every: Annotated[
-        int | None, typer.Option(help="Steps between two measurements; a 20th of all.", min=1, rich_help_panel=TRAINING)
+        int | None, typer.Option(help="Steps between two measurements [a 20th of all].", min=1, rich_help_panel=TRAINING)
     ] = None,
-    dtype: Annotated[str | None, typer.Option(help="float32 or float64.", rich_help_panel=MACHINE)] = None,
-    kernels: Annotated[str | None, typer.Option(help="auto, reference, numba or cuda.", rich_help_panel=MACHINE)] = None,
-    device: Annotated[str | None, typer.Option(help="cpu or cuda.", rich_help_panel=MACHINE)] = None,
+    dtype: Annotated[str | None, typer.Option(help="float32 or float64 [float32].", rich_help_panel=MACHINE)] = None,
+    kernels: Annotated[str | None, typer.Option(help="auto, reference, numba or cuda [auto].", rich_help_panel=MACHINE)] = None,
+    device: Annotated[str | None, typer.Option(help="cpu or cuda [cpu].", rich_help_panel=MACHINE)] = None,
     workers: Annotated[
         int, typer.Option(help="Processes, one thread each; one a core.", min=1, rich_help_panel=MACHINE)
     ] = os.cpu_count() or 2,

@@ -56,9 +56,8 @@ def _rules(option: str, text: str) -> tuple[Rule, ...]:
     names = [part.strip().lower() for part in text.split(",") if part.strip()]
     for name in names:
         if name not in RULES:
-            raise ValueError(
-                f"--{option}: there is no {name!r}{nearest(name, tuple(RULES))}; expected some of {', '.join(RULES)}"
-            )
+            known = ", ".join(RULES)
+            raise ValueError(f"--{option} was given {name!r}{nearest(name, tuple(RULES))}; expected some of {known}")
     return tuple(RULES[name] for name in names)
 
 
