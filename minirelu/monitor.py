@@ -15,13 +15,14 @@ from __future__ import annotations
 
 import warnings
 from dataclasses import dataclass, field
+from heapq import heappop, heappush
 from typing import Any
 
 import numpy as np
 
 from . import kernels
 from .backend import to_host
-from .engine import Array, Var
+from .engine import Array, Node, Var
 from .errors import GraphError, ShapeError
 from .nn import Layer, evaluating
 
@@ -196,24 +197,24 @@ def _relu_outputs(loss: Var) -> list[Var]:
 
 
 def _layer_name(var: Var) -> str:
-    """The name of the nearest named parameter upstream of `var`, less its last part: "1.0.W" -> "1.0"."""
-    for p in var.node.parents:  # type: ignore[union-attr]
-        if p is not None and p.node is None and p.name:  # the usual case: a fused layer
-            return p.name.rpartition(".")[0] or p.name
-    return _name_further_up(var)
+    """The name of the parameter that was used last on the way to `var`, less its last part: "1.0.W" -> "1.0".
 
-
-def _name_further_up(var: Var) -> str:
-    level = [var]
+    The youngest node is asked first, so that relu(x + f(x)) belongs to the last layer of f, not to the one that made x.
+    """
+    node = var.node
+    queue: list[tuple[int, Node]] = []
     seen: set[Var] = set()
-    while level:
-        parents = [p for v in level if v.node for p in v.node.parents if p is not None and p not in seen]
-        for leaf in parents:
-            if leaf.node is None and leaf.name:
-                return leaf.name.rpartition(".")[0] or leaf.name
-        seen.update(level)
-        # youngest first: relu(x + f(x)) belongs to the last layer of f, not to the one that made x
-        level = sorted({p for p in parents if p.node}, key=lambda p: p.node.born, reverse=True)  # type: ignore[union-attr]
+    while node is not None:
+        for p in node.parents:
+            if p is None:
+                continue
+            if p.node is None:
+                if p.name:
+                    return p.name.rpartition(".")[0] or p.name
+            elif p not in seen:
+                seen.add(p)
+                heappush(queue, (-p.node.born, p.node))
+        node = heappop(queue)[1] if queue else None
     return "relu"
 
 

@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import os
 from collections.abc import Sequence
-from itertools import cycle
 from typing import TYPE_CHECKING, Any
 
 from ..files import write_atomically
@@ -21,15 +20,9 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 # Okabe & Ito's colours, which colour-blind readers can tell apart; line styles and markers say the same again.
-STYLES = [
-    ("#0072B2", "-", "o"),
-    ("#009E73", "--", "s"),
-    ("#56B4E9", "-.", "^"),
-    ("#D55E00", "-", "D"),
-    ("#CC79A7", "--", "v"),
-    ("#E69F00", "-.", "P"),
-    ("#000000", ":", "X"),
-]
+COLOURS = ("#0072B2", "#009E73", "#56B4E9", "#D55E00", "#CC79A7", "#E69F00", "#000000")
+DASHES = ("-", "--", "-.", "-", "--", "-.", ":")
+MARKERS = "os^DvPX"
 PANELS = 4  # at most, side by side
 ROWS = 6  # at most, one below the other
 
@@ -41,9 +34,9 @@ def dead_and_error(outcomes: Sequence[Outcome], folder: str | os.PathLike[str], 
     figure = Figure(figsize=(9, 4.2), layout="constrained")
     left, right = figure.subplots(1, 2)
     lines, along = series(outcomes), varied(outcomes)
-    for k, (line, (colour, dashes, marker)) in enumerate(zip(lines, cycle(STYLES), strict=False)):
+    for k, line in enumerate(lines):
         x = list(line.at)
-        look = {"color": colour, "linestyle": dashes, "marker": marker, "markersize": 4.5, "label": line.label, "zorder": 3 + k}
+        look = {**_style(k), "marker": MARKERS[(k + k // 7) % 7], "markersize": 4.5, "label": line.label, "zorder": 3 + k}
         _line(left, x, [_times(share_estimate(finite(part)), 100) for part in line.at.values()], look)
         _line(right, x, [error_estimate([o.mse for o in finite(part)]) for part in line.at.values()], look)
     name = {"gamma": "target scale γ", "delta": "target shift δ"}[along]
@@ -79,8 +72,8 @@ def dead_over_time(outcomes: Sequence[Outcome], folder: str | os.PathLike[str], 
     grid = figure.subplots(len(rows), len(values), sharex=True, sharey=True, squeeze=False)
     for own, panels in zip(rows, grid, strict=True):
         for value, axes in zip(values, panels, strict=True):
-            for line, (colour, dashes, _) in zip(own, cycle(STYLES), strict=False):
-                _courses(axes, line, value, layers, colour, dashes)
+            for k, line in enumerate(own):
+                _courses(axes, line, value, layers, {**_style(k), "label": line.label})
             head = f"{along} = {value:g}" if layers == 1 else f"{own[0].label}, {along} = {value:g}"
             axes.set_title(head, fontsize=9.5)
             _plain(axes, "step" if own is rows[-1] else "")
@@ -92,7 +85,12 @@ def dead_over_time(outcomes: Sequence[Outcome], folder: str | os.PathLike[str], 
     return _write(figure, folder, "dead_over_time")
 
 
-def _courses(axes: Any, line: Series, value: float, layers: int, colour: str, dashes: str) -> None:
+def _style(k: int) -> dict[str, Any]:
+    """Colour and dashes of line k; after seven lines the colours come again with other dashes."""
+    return {"color": COLOURS[k % 7], "linestyle": DASHES[(k + k // 7) % 7]}
+
+
+def _courses(axes: Any, line: Series, value: float, layers: int, look: dict[str, Any]) -> None:
     """The line of an optimiser, or those of its layers from light (first) to dark (last)."""
     from matplotlib import colormaps
 
@@ -100,8 +98,7 @@ def _courses(axes: Any, line: Series, value: float, layers: int, colour: str, da
         part = [o for o in finite(line.at.get(value, [])) if layer < len(o.course[0].layers)]
         steps = [moment.step for moment in part[0].course] if part else []
         found = [_times(_layer_share([o.course[i] for o in part], layer), 100) for i in range(len(steps))]
-        shade = colormaps["viridis_r"](0.1 + 0.9 * layer / max(layers - 1, 1))
-        look = {"color": colour, "linestyle": dashes, "label": line.label}
+        shade = colormaps["viridis_r"](0.3 + 0.7 * layer / max(layers - 1, 1))
         _line(axes, steps, found, look if layers == 1 else {"color": shade, "label": f"layer {layer + 1}"})
 
 
