@@ -69,9 +69,12 @@ class _Counts:
 
     def settled(self) -> _Counts:
         """These counts, with nothing pending."""
-        for active, nonfinite in self.pending:
-            self.active += active.reshape(self.active.shape)
-            self.nonfinite += nonfinite.reshape(self.active.shape)
+        sums = self.active, self.nonfinite
+        for counts in self.pending:
+            for total, count in zip(sums, counts, strict=True):
+                if count.shape != total.shape:
+                    count = count.reshape(total.shape)
+                np.add(total, count, total)
         self.pending.clear()
         return self
 
@@ -184,23 +187,31 @@ def _rows(name: str, counts: _Counts) -> list[LayerActivity]:
 
 def _relu_outputs(loss: Var) -> list[Var]:
     """The outputs of the ReLU nodes behind `loss`, in forward order."""
-    found = [loss] if loss.node.op in RELU_NODES else []  # type: ignore[union-attr]
-    seen, stack = {loss}, [loss]
+    found: list[Var] = []
+    seen: set[Var] = set()
+    stack = [loss]
     while stack:
-        for p in stack.pop().node.parents:  # type: ignore[union-attr]
+        var = stack.pop()
+        node = var.node
+        if node.op in RELU_NODES:  # type: ignore[union-attr]
+            found.append(var)
+        for p in node.parents:  # type: ignore[union-attr]
             if p is not None and p.node is not None and p not in seen:
                 seen.add(p)
                 stack.append(p)
-                if p.node.op in RELU_NODES:
-                    found.append(p)
     return found if len(found) < 2 else sorted(found, key=lambda var: var.node.born)  # type: ignore[union-attr]
 
 
 def _layer_name(var: Var) -> str:
-    """The name of the parameter that was used last on the way to `var`, less its last part: "1.0.W" -> "1.0".
+    """The name of the parameter that was used last on the way to `var`, less its last part: "1.0.W" -> "1.0"."""
+    for p in var.node.parents:  # type: ignore[union-attr]
+        if p is not None and p.node is None and p.name:  # the usual case, a fused layer
+            return p.name.rpartition(".")[0] or p.name
+    return _name_further_up(var)
 
-    The youngest node is asked first, so that relu(x + f(x)) belongs to the last layer of f, not to the one that made x.
-    """
+
+def _name_further_up(var: Var) -> str:
+    """The youngest node is asked first, so that relu(x + f(x)) belongs to the last layer of f, not to what made x."""
     node = var.node
     queue: list[tuple[int, Node]] = []
     seen: set[Var] = set()
