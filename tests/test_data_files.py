@@ -224,6 +224,16 @@ def test_a_folder_or_file_that_is_missing(folder, monkeypatch):
         data.load("airfoil")
 
 
+def test_the_page_names_every_file_and_checksum():
+    page = (Path(__file__).parent.parent / "docs/data.md").read_text()
+    for name, files in uci.FILES.items():
+        assert f"`{name}`" in page
+        for file in files:
+            assert f"`{file.name}`" in page
+            assert f"{file.rows:,}" in page or str(file.rows) in page
+            assert file.sha256 is None or f"`{file.sha256[:12]}…`" in page
+
+
 needs_folder = pytest.mark.skipif(not os.environ.get("MINIRELU_DATA"), reason="MINIRELU_DATA is not set")
 
 
