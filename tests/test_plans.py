@@ -82,6 +82,16 @@ def test_machine():
         plans.check_machine(study.Plan(kernels="cuda"))
 
 
+@pytest.mark.parametrize("package", ["polars", "matplotlib"])
+def test_a_missing_extra_is_reported_before_training(monkeypatch, package):
+    find = plans.find_spec
+    monkeypatch.setattr(plans, "find_spec", lambda name: None if name == package else find(name))
+    with pytest.raises(
+        BackendUnavailableError, match=rf"a study needs {package}; install it with pip install 'minirelu\[lab\]'"
+    ):
+        plans.check_machine(study.Plan())
+
+
 def test_description():
     plan = plans.from_options(
         {"data": "/some/where/my.csv", "depth": "1,2", "batch_norm": True, "residual": True, "delta": "4"}

@@ -8,11 +8,12 @@ import subprocess
 import sys
 import time
 
+import fake_cupy
 import numpy as np
 import pytest
 
 from minirelu import data, init, losses, nn, optim, train
-from minirelu.experiments import study
+from minirelu.experiments import plans, study
 
 RULES = (study.Rule("SGD", "SGD", {"lr": 0.1}), study.Rule("Adam", "Adam", {"lr": 0.01, "beta1": 0.9}))
 TINY = study.Plan(data="gaussian", gammas=(1.0, 1e-3), rules=RULES, seeds=(0, 1, 2), steps=40, widths=(12,), every=20)
@@ -174,6 +175,16 @@ def forward_by_hand(net, X):
         return x
 
     return through(net.layers, X), relus
+
+
+def test_on_a_device_everything_lies_there():
+    """With a stand-in for CuPy that is as strict as CuPy: nothing is mixed, and the counts are those of the host."""
+    plan = changed(TINY, steps=10, every=5, depths=(2,), residual=True, batch_norm=True, kernels="reference")
+    with fake_cupy.installed():
+        plans.check_machine(changed(plan, device="cuda"))
+        found = train_all(changed(plan, device="cuda"))
+    host = train_all(plan)
+    assert {name: o.course for name, o in found.items()} == {name: o.course for name, o in host.items()}
 
 
 def test_a_diverged_replica_is_neither_dead_nor_a_number():

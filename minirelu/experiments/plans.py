@@ -9,10 +9,12 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import replace
+from importlib.util import find_spec
 from typing import Any
 
 from .. import backend, kernels
 from ..data.table import nearest
+from ..errors import BackendUnavailableError
 from .study import EMA, Plan, Rule
 from .study import RULES as DEFAULT_RULES
 
@@ -102,7 +104,12 @@ def _check(rule: Rule) -> None:
 
 
 def check_machine(plan: Plan) -> None:
-    """Raise `BackendUnavailableError` or `ValueError` if the plan's kernels or device are not here."""
+    """Raise `BackendUnavailableError` or `ValueError` if the plan's kernels or device are not here, or a package that
+    would be missed only after the training.
+    """
+    for package in ("polars", "matplotlib"):
+        if find_spec(package) is None:
+            raise BackendUnavailableError(f"a study needs {package}; install it with pip install 'minirelu[lab]'")
     with kernels.using(plan.kernels):
         if plan.device == "cuda":
             backend.to_device([0.0])
