@@ -69,12 +69,12 @@ class _Counts:
 
     def settled(self) -> _Counts:
         """These counts, with nothing pending."""
-        sums = self.active, self.nonfinite
-        for counts in self.pending:
-            for total, count in zip(sums, counts, strict=True):
-                if count.shape != total.shape:
-                    count = count.reshape(total.shape)
-                np.add(total, count, total)
+        shape = self.active.shape
+        for active, nonfinite in self.pending:
+            if active.shape != shape:
+                active, nonfinite = active.reshape(shape), nonfinite.reshape(shape)
+            np.add(self.active, active, self.active)
+            np.add(self.nonfinite, nonfinite, self.nonfinite)
         self.pending.clear()
         return self
 
