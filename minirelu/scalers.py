@@ -96,7 +96,7 @@ class _Scaler:
         whole = len(waiting) // BLOCK * BLOCK
         for i in range(0, whole, BLOCK):
             self._stats = _combined(self._stats, _stats(waiting[i : i + BLOCK]))
-        self._rest = waiting[whole:].copy()
+        self._rest = waiting[whole:].copy()  # a view would keep all rows in memory
         self._learn(_combined(self._stats, _stats(self._rest)) if len(self._rest) else self._stats)  # type: ignore[arg-type]
         return self
 

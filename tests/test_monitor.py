@@ -389,6 +389,7 @@ def test_many_updates_are_added_up_without_a_limit():
     activity = UnitActivity()
     for _ in range(3 * monitor.PENDING + 1):
         activity.update(net(X))
+        assert len(activity._layers["0"].pending) < monitor.PENDING  # memory does not grow
     times = 3 * monitor.PENDING + 1
     assert activity.report() == brute_force("0", np.concatenate([relu_affine(X, net.layers[0])] * times)[None])
     assert_array_equal(activity.dead_share()["0"], [activity.report()[0].dead / 6])

@@ -108,8 +108,8 @@ def test_finished_outcomes_are_not_trained_again(outcomes_and_progress):
 
 @pytest.mark.parametrize("delta", [0.0, 16.0])
 def test_outcome_equals_a_training_written_out(delta):
-    plan = changed(TINY, deltas=(delta,), rules=RULES[1:], seeds=(0, 1))
-    outcome = train_all(plan)["Adam", study.Net(1, 12, 64), 1e-3, delta, 1]
+    plan = changed(TINY, deltas=(delta,), rules=RULES[1:], seeds=(0, 1), batches=(16,))
+    outcome = train_all(plan)["Adam", study.Net(1, 12, 16), 1e-3, delta, 1]
     raw, y = data.load("gaussian")
     X = raw.astype(np.float32)
     rng = init.replicas([1])
@@ -117,7 +117,7 @@ def test_outcome_equals_a_training_written_out(delta):
     opt = optim.Adam(net.parameters(), lr=0.01)
     # y has mean 0 and deviation 1 but for rounding, which the scaler takes away once more
     targets = ((y - y.mean()) / y.std() * 1e-3 + delta).astype(np.float32)
-    for x, t in train.minibatches(X, targets, 64, [1], 40):
+    for x, t in train.minibatches(X, targets, 16, [1], 40):
         losses.mse(net(x), t).backward()
         opt.step()
     hidden = np.maximum(X @ net.layers[0].W.data[0] + net.layers[0].b.data[0], 0)

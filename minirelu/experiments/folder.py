@@ -74,9 +74,9 @@ class Folder:
 
     def config(self) -> dict[str, Any]:
         """Everything the results depend on, and what made them."""
-        from .. import __version__
+        import minirelu  # here, because it imports what this belongs to
 
-        made_by = {"minirelu": __version__, "python": platform.python_version(), "numpy": np.__version__}
+        made_by = {"minirelu": minirelu.__version__, "python": platform.python_version(), "numpy": np.__version__}
         return {"plan": asdict(self.plan), "data": self.facts, "made_by": made_by}
 
     def _needed(self) -> int:
