@@ -115,12 +115,12 @@ def test_a_claim_allows_for_the_number_of_comparisons():
     """A difference that one comparison shows, and that twenty comparisons may show by chance."""
 
     def share(replica):
-        return [0.1, 0.2, 0.26][replica.seed] if replica.gamma < 1 else 0.0
+        return [0.15, 0.2, 0.25][replica.seed] if replica.gamma < 1 else 0.0
 
+    # mean .2 and standard error .029: Student's t for n = 3 is 4.3 at 95 %, and 28 at 99.75 %
+    assert "more units" in says(share, rules=(SGD,))
     many = tuple(study.Rule(f"SGD {k}", "SGD", {"lr": 0.1}) for k in range(20))
     assert "more units" not in says(share, rules=many)
-    close = {0: 0.15, 1: 0.2, 2: 0.25}
-    assert "more units" in says(lambda r: close[r.seed] if r.gamma < 1 else 0.0, rules=(SGD,))
 
 
 def test_one_scale_is_described_and_not_compared():
