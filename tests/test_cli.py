@@ -209,3 +209,12 @@ def test_wide_terminals_and_more_columns(no_figures):
     result = invoke("--data", "gaussian", *SHORT, "--delta", "0,4", "--depth", "1,2", "--optimizer", "adam", columns=120)
     assert re.search(r"optimiser\s+δ\s+depth\s+γ\s+dead %", result.output)
     assert "Adam, depth 2, δ 4" in words(result)
+
+
+def test_diverged_trainings_have_a_column_and_fit():
+    result = invoke("--data", "gaussian", *SHORT, "--lr", "1e20", "--optimizer", "sgd", "--gamma", "1e4,1e-5")
+    assert result.exit_code == 0, result.output
+    assert re.search(r"n\s+diverged *$", result.output, re.MULTILINE)
+    assert re.search(r"lr 1e\+20\s+1e-5\s+–\s+–\s+0\s+2 *$", result.output, re.MULTILINE)
+    assert max(map(len, result.output.splitlines())) <= 80
+    assert "4 of 4 trainings diverged" in words(result)

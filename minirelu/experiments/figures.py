@@ -112,8 +112,9 @@ def _line(axes: Any, x: Sequence[float], estimates: Sequence[Estimate], look: di
     kept = [(at, e) for at, e in zip(x, estimates, strict=True) if e.n]
     axes.plot([at for at, _ in kept], [e.mean for _, e in kept], linewidth=1.7, **look)
     shaded = [(at, e) for at, e in kept if e.n > 1]
-    bounds = [e.low for _, e in shaded], [e.high for _, e in shaded]
-    axes.fill_between([at for at, _ in shaded], *bounds, color=look["color"], alpha=0.16, linewidth=0, zorder=2)
+    if shaded:
+        low, high = [e.low for _, e in shaded], [e.high for _, e in shaded]
+        axes.fill_between([at for at, _ in shaded], low, high, color=look["color"], alpha=0.16, linewidth=0, zorder=2)
 
 
 def _times(e: Estimate, factor: float) -> Estimate:

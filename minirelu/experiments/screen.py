@@ -72,17 +72,18 @@ def _heading(plan: Plan) -> str:
 
 
 def _state(reports: Sequence[Report]) -> str:
-    """`dead 3 12 62 % loss 0.07 1 12`: mean dead share and mean error ÷ γ² at each γ; at most 41 characters."""
+    """`dead 3 12 62 % loss 0.07 1 3e4`: mean dead share and mean error ÷ γ² at each γ; at most 41 characters."""
     pairs = [(r.gamma, m) for report in reports for r, m in zip(report.shard.replicas, report.moments, strict=True)]
     gammas = _gammas(reports[0].shard.plan.gammas)
-    dead = (100 * _mean([m.dead() for g, m in pairs if g == gamma]) for gamma in gammas)
-    loss = (_mean([m.mse for g, m in pairs if g == gamma]) for gamma in gammas)
-    return f"dead {' '.join(f'{d:.0f}' for d in dead)} % loss {' '.join(f'{x:.1g}' for x in loss)}"
+    dead = (_mean([100 * m.dead() for g, m in pairs if g == gamma], ".0f") for gamma in gammas)
+    loss = (_mean([m.mse for g, m in pairs if g == gamma], ".1g") for gamma in gammas)
+    return f"dead {' '.join(dead)} % loss {' '.join(loss)}"
 
 
-def _mean(values: Sequence[float]) -> float:
+def _mean(values: Sequence[float], form: str) -> str:
+    """The mean of the finite values; `–` if there are none."""
     kept = [v for v in values if math.isfinite(v)]
-    return sum(kept) / len(kept) if kept else math.nan
+    return _exponent(f"{sum(kept) / len(kept):{form}}") if kept else "–"
 
 
 # ----------------------------------------------------------------------------------------------------------- table
@@ -91,7 +92,7 @@ def _mean(values: Sequence[float]) -> float:
 def table(rows: Sequence[SummaryRow]) -> Table:
     """One line a row: an optimiser's name, below it its settings, and whatever of γ, δ and the net varies."""
     made = Table(
-        title="Dead units and error on all training rows: mean [95 % interval] over n seeds",
+        title="Dead units and error: mean [95 % interval] over n seeds",
         title_justify="left",
         title_style="bold",
         box=box.SIMPLE_HEAD,
@@ -99,17 +100,18 @@ def table(rows: Sequence[SummaryRow]) -> Table:
     )
     extra = _varying(rows)
     made.add_column("optimiser", no_wrap=True)
-    for heading in (*extra, "γ", "dead %", "MSE ÷ γ², geom. mean", "n"):
+    diverged = any(row.diverged for row in rows)
+    for heading in (*extra, "γ", "dead %", "MSE ÷ γ², geom. mean", "n", *(["diverged"] if diverged else [])):
         made.add_column(heading, justify="right", no_wrap=True)
     for name in dict.fromkeys(row.rule.name for row in rows):
         own = [row for row in rows if row.rule.name == name]
         options = own[0].rule.options()
         labels = [name, options] + [""] * len(own) if len(own) > 1 else [f"{name}, {options}"]
         for i, row in enumerate(own):
-            n = f"{row.dead.n}" + (f" + {row.diverged} diverged" if row.diverged else "")
+            n = [f"{row.dead.n}", *([f"{row.diverged or ''}"] if diverged else [])]
             dead, mse = _interval(row.dead, lambda share: f"{100 * share:.1f}"), _interval(row.mse, _short)
             values = [_letter(get(row)) for get in extra.values()]
-            made.add_row(labels[i], *values, _letter(row.gamma), dead, mse, n, end_section=i == len(own) - 1)
+            made.add_row(labels[i], *values, _letter(row.gamma), dead, mse, *n, end_section=i == len(own) - 1)
     return made
 
 
@@ -128,7 +130,7 @@ def _interval(e: Estimate, text: Callable[[float], str]) -> str:
 
 def _letter(x: float) -> str:
     """`1`, `0.01`, `1e-4`, `256`."""
-    return f"{x:g}" if x == 0 or 1e-3 <= abs(x) < 1e5 else _exponent(f"{x:.1e}")
+    return f"{x:g}" if x == 0 or 1e-3 <= abs(x) < 1e4 else _exponent(f"{x:.1e}")
 
 
 def _short(x: float) -> str:
