@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import shlex
 import sys
+from concurrent.futures.process import BrokenProcessPool
 from pathlib import Path
 from typing import Annotated, NoReturn
 
@@ -30,6 +31,7 @@ def _root() -> None:
     """The laboratory for the dying ReLU."""
 
 
+CORES = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 2
 DATA, NET, TRAINING, MACHINE = "Data and targets", "Net", "Training", "Machine and output"
 
 
@@ -64,7 +66,7 @@ def study(
     device: Annotated[str | None, typer.Option(help="cpu or cuda [cpu].", rich_help_panel=MACHINE)] = None,
     workers: Annotated[
         int, typer.Option(help="Processes, one thread each; one a core.", min=1, rich_help_panel=MACHINE)
-    ] = os.cpu_count() or 2,
+    ] = CORES,
     out: Annotated[Path, typer.Option(help="Folder of the results; a study in it goes on.", rich_help_panel=MACHINE)] = Path(
         "study"
     ),
@@ -101,6 +103,8 @@ def study(
         _show(console, plan, outcomes, found.note, out)
     except KeyboardInterrupt:
         _stopped(console, folder)
+    except BrokenProcessPool:
+        _fail(console, f"A worker process was killed, perhaps for want of memory. What was finished is kept; {_again()}")
     except OSError as error:
         _fail(console, f"Writing to {out} failed: {error.strerror}. What was finished before is kept; {_again()}")
 

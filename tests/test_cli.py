@@ -5,6 +5,7 @@ import errno
 import json
 import os
 import re
+from concurrent.futures.process import BrokenProcessPool
 from pathlib import Path
 
 import numpy as np
@@ -192,6 +193,16 @@ def test_a_disk_that_fills_up_is_one_sentence(monkeypatch):
     result = invoke("--data", "gaussian", *SHORT)
     assert result.exit_code == 2
     assert "Writing to study failed: No space left on device. What was finished before is kept; go on with:" in words(result)
+
+
+def test_a_worker_that_was_killed_is_one_sentence(monkeypatch):
+    def killed(*_):
+        raise BrokenProcessPool
+
+    monkeypatch.setattr(workers, "run_shards", killed)
+    result = invoke("--data", "gaussian", *SHORT)
+    assert result.exit_code == 2
+    assert "A worker process was killed, perhaps for want of memory. What was finished is kept; go on with:" in words(result)
 
 
 @pytest.mark.skipif(not os.environ.get("MINIRELU_DATA"), reason="MINIRELU_DATA is not set")
