@@ -86,7 +86,9 @@ def test_diverged_trainings_are_left_out(drawn):
     left, _ = drawn(figures.dead_and_error, outcomes).axes
     assert len(lines(left)["SGD"].get_xydata()) == 0
     np.testing.assert_allclose(lines(left)["Adam"].get_xydata()[:, 1], 50)
-    drawn(figures.dead_over_time, outcomes)
+    panel = drawn(figures.dead_over_time, outcomes).axes[0]
+    assert len(lines(panel)["SGD"].get_xydata()) == 0
+    assert tuple(lines(panel)["Adam"].get_xydata()[-1]) == (100, 50)
 
 
 def test_nothing_but_diverged_trainings_can_be_drawn(tmp_path):
