@@ -40,7 +40,7 @@ def test_tour_of_the_engine_is_true():
 @pytest.mark.parametrize(
     ("page", "said"),
     [
-        ("docs/monitor.md", r"LayerActivity\(layer='0', replica=0, units=50, dead=\d+, .*samples=3200\)\n\{'0': .*'1.1': "),
+        ("docs/monitor.md", r"^LayerActivity\(layer='0', .*samples=3200\)\n\{'0': .*'1.1': .*costs \d+\.\d % of a step"),
         (
             "docs/data.md",
             r"flats.csv: 20 rows, 2 inputs \('size', 'floor'\)\nflats.csv has no column 'prise' \(did you mean 'price'",
