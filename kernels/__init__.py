@@ -243,7 +243,7 @@ def _forward(
         out = empty(z.shape, z.dtype)
     if mask is None:
         mask = empty((*leading, rows, -(-units // BITS)), _U32)
-    active, nonfinite = empty((*leading, units), _I64), empty((*leading, units), _I64)
+    active, nonfinite = empty((2, *leading, units), _I64)  # one array, so that monitors add both at once
     _run(kernel, z, b, out, mask, active, nonfinite, skip)
     return out, mask, active, nonfinite
 

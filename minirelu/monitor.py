@@ -63,20 +63,23 @@ class _Counts:
     """
 
     samples: int
-    active: np.ndarray
-    nonfinite: np.ndarray
-    pending: list[tuple[np.ndarray, np.ndarray]] = field(default_factory=list)
+    totals: np.ndarray  # (2, replicas, units): active and non-finite rows
+    pending: list[np.ndarray] = field(default_factory=list)
 
     def settled(self) -> _Counts:
         """These counts, with nothing pending."""
-        shape = self.active.shape
-        for active, nonfinite in self.pending:
-            if active.shape != shape:
-                active, nonfinite = active.reshape(shape), nonfinite.reshape(shape)
-            np.add(self.active, active, self.active)
-            np.add(self.nonfinite, nonfinite, self.nonfinite)
+        for both in self.pending:
+            np.add(self.totals, both.reshape(self.totals.shape), self.totals)
         self.pending.clear()
         return self
+
+    @property
+    def active(self) -> np.ndarray:
+        return self.totals[0]
+
+    @property
+    def nonfinite(self) -> np.ndarray:
+        return self.totals[1]
 
 
 @dataclass
@@ -144,15 +147,18 @@ class UnitActivity:
         if counts is None:
             units = active.shape[-1]
             shape = active.size // max(units, 1), units
-            counts = self._layers[name] = _Counts(0, np.zeros(shape, np.int64), np.zeros(shape, np.int64))
-        elif active.size != counts.active.size or active.shape[-1] != counts.active.shape[-1]:
+            counts = self._layers[name] = _Counts(0, np.zeros((2, *shape), np.int64))
+        elif 2 * active.size != counts.totals.size or active.shape[-1] != counts.totals.shape[-1]:
             now = active.reshape(-1, active.shape[-1]).shape
             raise ShapeError(
                 f"layer {name} had (replicas, units) = {counts.active.shape} before and has {now} now; "
                 "use one UnitActivity for each net"
             )
         counts.samples += rows
-        counts.pending.append((active, nonfinite))
+        both = active.base  # the kernels' counts are the two halves of one array
+        if both is None or both is not nonfinite.base or both.size != counts.totals.size:
+            both = np.stack([active, nonfinite])
+        counts.pending.append(both)
         if len(counts.pending) >= PENDING:
             counts.settled()
 
