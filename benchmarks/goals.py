@@ -1,0 +1,103 @@
+"""What the kernels are to reach on an idle two-core machine, float32, given output arrays; judged from one run's JSON.
+
+- `judged(result)`: a `Goal` a line: what was measured, with its 95 % interval, and whether that reaches it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from benchmarks import reading
+from benchmarks.cases import LARGE, LAYER, ONE, PARAMETERS
+from benchmarks.copies import NON_TEMPORAL
+from benchmarks.optimisers import RULES, STREAMS
+from benchmarks.reading import Interval, Row
+from benchmarks.timing import middle
+
+KERNEL = "minirelu"
+SPELLINGS = ("NumPy naive", "NumPy out=", "NumPy tuned")
+
+
+class Goal(NamedTuple):
+    """`measured` should be at least `goal`, or at most where `most` is set; `form` is how to print one number."""
+
+    text: str
+    measured: Interval
+    goal: float
+    form: str
+    most: bool = False
+
+    @property
+    def verdict(self) -> str:
+        """yes or no, by the median; with a question mark where the goal lies inside the interval."""
+        value, low, high = self.measured
+        reached = value <= self.goal if self.most else value >= self.goal
+        return ("yes" if reached else "no") + ("?" if low < self.goal < high else "")
+
+    @property
+    def cells(self) -> tuple[str, str, str, str]:
+        """Text, goal, measured with interval, verdict."""
+        value, low, high = (self.form.format(x) for x in self.measured)
+        sign = "≤" if self.most else "≥"
+        return self.text, f"{sign} {self.form.format(self.goal)}", f"{value} [{low}, {high}]", self.verdict
+
+
+def judged(result: dict[str, Any]) -> list[Goal]:
+    """The goals whose rows are in `result`."""
+    return [*_large(result), *_small(result), *_optimisers(result)]
+
+
+def _large(result: Row) -> Iterator[Goal]:
+    names = {"bias_relu_forward": "forward", "relu_backward": "backward"}
+    for kernel, layout, goal in (
+        ("bias_relu_forward", "aligned", 0.85),
+        ("relu_backward", "aligned", 0.90),
+        ("bias_relu_forward", "np.empty", 0.80),
+        ("relu_backward", "np.empty", 0.80),
+    ):
+        found = _parallel(result, kernel, layout)
+        text = f"{names[kernel]}, {layout} arrays, of the non-temporal copy"
+        yield from _compared(text, found, NON_TEMPORAL, goal, "{:.0%}", reading.share)
+    for kernel, peer, goal in (
+        ("bias_relu_forward", "torch.compile, y only", 1.0),
+        ("bias_relu_forward", "NumPy out=", 4.0),
+        ("bias_relu_forward", "NumPy tuned", 4.0),
+        ("bias_relu_forward", "PyTorch reused", 10.0),
+        ("bias_relu_forward", "PyTorch tuned", 10.0),
+        ("relu_backward", "PyTorch reused", 2.5),
+    ):
+        found = _parallel(result, kernel, "aligned")
+        yield from _compared(f"{names[kernel]} against {peer}", found, peer, goal, "{:.2f} ×", reading.speedup)
+
+
+def _small(result: Row) -> Iterator[Goal]:
+    for kernel in ("bias_relu_forward", "relu_backward"):
+        found = reading.case(result, kernel, shape=LAYER, dtype="float32", cache="warm")
+        rows = [row for name in SPELLINGS if (row := reading.row(found, name))]
+        if rows:
+            best = min(rows, key=reading.median)["candidate"]
+            yield from _compared(f"{kernel} in cache (64×200) against {best}", found, best, 1.0, "{:.2f} ×", reading.speedup)
+    for kernel in ("bias_relu_forward", "relu_backward", "count_units"):
+        own = reading.row(reading.case(result, kernel, shape=ONE), KERNEL)
+        if own:
+            yield Goal(f"{kernel} on 1×1: dispatch", middle(1e6 * np.array(own["seconds"])), 3.0, "{:.2f} µs", most=True)
+
+
+def _optimisers(result: Row) -> Iterator[Goal]:
+    for rule in RULES:
+        found = reading.case(result, f"{rule}_step", shape=PARAMETERS)
+        yield from _compared(f"{rule} step, of a plain kernel with its streams", found, STREAMS, 0.9, "{:.0%}", reading.share)
+
+
+def _parallel(result: Row, kernel: str, layout: str) -> Row | None:
+    threads = result["machine"]["threads"]
+    return reading.case(result, kernel, shape=LARGE, dtype="float32", layout=layout, threads=threads)
+
+
+def _compared(text: str, found: Row | None, other: str, goal: float, form: str, question: Any) -> Iterator[Goal]:
+    own, base = reading.row(found, KERNEL), reading.row(found, other)
+    if own and base:
+        yield Goal(text, question(own, base), goal, form)
