@@ -22,12 +22,13 @@ SPELLINGS = ("NumPy naive", "NumPy out=", "NumPy tuned")
 
 
 class Goal(NamedTuple):
-    """`measured` should be at least `goal`, or at most where `most` is set; `form` is how to print one number."""
+    """`measured` should be at least `goal`, or at most where `most` is set; both in `unit`, printed with so many `digits`."""
 
     text: str
     measured: Interval
     goal: float
-    form: str
+    unit: str = "×"
+    digits: int = 2
     most: bool = False
 
     @property
@@ -40,9 +41,9 @@ class Goal(NamedTuple):
     @property
     def cells(self) -> tuple[str, str, str, str]:
         """Text, goal, measured with interval, verdict."""
-        value, low, high = (self.form.format(x) for x in self.measured)
-        sign = "≤" if self.most else "≥"
-        return self.text, f"{sign} {self.form.format(self.goal)}", f"{value} [{low}, {high}]", self.verdict
+        value, low, high = (f"{x:.{self.digits}f}" for x in self.measured)
+        asked = f"{'≤' if self.most else '≥'} {self.goal:g} {self.unit}"
+        return self.text, asked, f"{value} [{low}, {high}] {self.unit}", self.verdict
 
 
 def judged(result: dict[str, Any]) -> list[Goal]:
@@ -53,14 +54,13 @@ def judged(result: dict[str, Any]) -> list[Goal]:
 def _large(result: Row) -> Iterator[Goal]:
     names = {"bias_relu_forward": "forward", "relu_backward": "backward"}
     for kernel, layout, goal in (
-        ("bias_relu_forward", "aligned", 0.85),
-        ("relu_backward", "aligned", 0.90),
-        ("bias_relu_forward", "np.empty", 0.80),
-        ("relu_backward", "np.empty", 0.80),
+        ("bias_relu_forward", "aligned", 85),
+        ("relu_backward", "aligned", 90),
+        ("bias_relu_forward", "np.empty", 80),
+        ("relu_backward", "np.empty", 80),
     ):
         found = _parallel(result, kernel, layout)
-        text = f"{names[kernel]}, {layout} arrays, of the non-temporal copy"
-        yield from _compared(text, found, NON_TEMPORAL, goal, "{:.0%}", reading.share)
+        yield from _share(f"{names[kernel]}, {layout} arrays: of non-temporal copy", found, NON_TEMPORAL, goal)
     for kernel, peer, goal in (
         ("bias_relu_forward", "torch.compile, y only", 1.0),
         ("bias_relu_forward", "NumPy out=", 4.0),
@@ -70,7 +70,7 @@ def _large(result: Row) -> Iterator[Goal]:
         ("relu_backward", "PyTorch reused", 2.5),
     ):
         found = _parallel(result, kernel, "aligned")
-        yield from _compared(f"{names[kernel]} against {peer}", found, peer, goal, "{:.2f} ×", reading.speedup)
+        yield from _speedup(f"{names[kernel]}: quicker than {peer}", found, peer, goal)
 
 
 def _small(result: Row) -> Iterator[Goal]:
@@ -79,17 +79,17 @@ def _small(result: Row) -> Iterator[Goal]:
         rows = [row for name in SPELLINGS if (row := reading.row(found, name))]
         if rows:
             best = min(rows, key=reading.median)["candidate"]
-            yield from _compared(f"{kernel} in cache (64×200) against {best}", found, best, 1.0, "{:.2f} ×", reading.speedup)
+            yield from _speedup(f"{kernel}, 64×200 in cache: quicker than {best}", found, best, 1)
     for kernel in ("bias_relu_forward", "relu_backward", "count_units"):
         own = reading.row(reading.case(result, kernel, shape=ONE), KERNEL)
         if own:
-            yield Goal(f"{kernel} on 1×1: dispatch", middle(1e6 * np.array(own["seconds"])), 3.0, "{:.2f} µs", most=True)
+            yield Goal(f"{kernel}, 1×1: dispatch", middle(1e6 * np.array(own["seconds"])), 3, "µs", most=True)
 
 
 def _optimisers(result: Row) -> Iterator[Goal]:
     for rule in RULES:
         found = reading.case(result, f"{rule}_step", shape=PARAMETERS)
-        yield from _compared(f"{rule} step, of a plain kernel with its streams", found, STREAMS, 0.9, "{:.0%}", reading.share)
+        yield from _share(f"{rule} step: of a plain kernel with its streams", found, STREAMS, 90)
 
 
 def _parallel(result: Row, kernel: str, layout: str) -> Row | None:
@@ -97,7 +97,14 @@ def _parallel(result: Row, kernel: str, layout: str) -> Row | None:
     return reading.case(result, kernel, shape=LARGE, dtype="float32", layout=layout, threads=threads)
 
 
-def _compared(text: str, found: Row | None, other: str, goal: float, form: str, question: Any) -> Iterator[Goal]:
+def _share(text: str, found: Row | None, ruler: str, goal: float) -> Iterator[Goal]:
+    own, base = reading.row(found, KERNEL), reading.row(found, ruler)
+    if own and base:
+        middle, low, high = reading.share(own, base)
+        yield Goal(text, (100 * middle, 100 * low, 100 * high), goal, "%", 0)
+
+
+def _speedup(text: str, found: Row | None, other: str, goal: float) -> Iterator[Goal]:
     own, base = reading.row(found, KERNEL), reading.row(found, other)
     if own and base:
-        yield Goal(text, question(own, base), goal, form)
+        yield Goal(text, reading.speedup(own, base), goal)

@@ -1,7 +1,7 @@
 """What a kernel has to do in a benchmark: its arrays, the right answer, and a check that every candidate is put through.
 
 - `make(kernel, shape, dtype, layout)`: a Job on arrays that are `aligned` to 64 bytes (`kernels.empty`), on arrays as
-  `np.empty` gives them, or with the first input as its output (`in place`).
+  `np.empty` gives them, or with the first input as its output (`in place`; for `bias_relu_forward` and `relu_backward`).
 - `job.check(name, call)`: poisons the outputs, calls, and compares what comes back; raises `AssertionError`.
 - `public(job)`: the call of the kernel that does the job.
 - `job.bytes`: what must be read and written once, summed from the arrays.

@@ -31,11 +31,11 @@ def _generate_additions(typing_context: Any, count: Any) -> Any:
         builder.position_at_end(loop)
         i = builder.phi(integer)
         sums = [builder.phi(vector) for _ in range(CHAINS)]
-        more = [builder.fadd(s, ir.Constant(vector, [1.0 + k] * LANES)) for k, s in enumerate(sums)]
+        one = ir.Constant(vector, [1.0] * LANES)
+        more = [builder.fadd(s, one) for s in sums]
         following = builder.add(i, integer(1))
-        for phi, start, value in zip(
-            [i, *sums], [integer(0), *[vector([0.0] * LANES)] * CHAINS], [following, *more], strict=True
-        ):
+        starts = [ir.Constant(vector, [float(k)] * LANES) for k in range(CHAINS)]  # unlike, or LLVM would merge the sums
+        for phi, start, value in zip([i, *sums], [integer(0), *starts], [following, *more], strict=True):
             phi.add_incoming(start, before)
             phi.add_incoming(value, loop)
         builder.cbranch(builder.icmp_signed("<", following, n), loop, after)

@@ -46,7 +46,11 @@ def draw(result: dict[str, Any], path: Path) -> None:
     axes.set(xscale="log", yscale="log", xlim=(left, right))
     axes.set(xlabel="arithmetic operations per byte that must be moved", ylabel="10⁹ operations a second")
     axes.spines[["top", "right"]].set_visible(False)
-    axes.grid(color="0.93", which="both", zorder=0)
+    axes.grid(color="0.93", which="both")
+    axes.set_axisbelow(True)
+    for axis in (axes.xaxis, axes.yaxis):
+        axis.set_major_formatter("{x:g}")
+    axes.plot([], [], "o", color="0.35", fillstyle="none", markersize=7, label="open: the quickest other library")
     figure.legend(loc="outside right upper", frameon=False, fontsize=9)
     metadata = {"Date": None} if path.suffix == ".svg" else {}
     write_atomically(path, lambda file: figure.savefig(file, format=path.suffix[1:], dpi=160, metadata=metadata))
@@ -67,9 +71,9 @@ def _roofs(axes: Any, result: Row, case: Row, left: float, right: float) -> None
         row = reading.row(case, ruler)
         if row:
             rate = reading.rate(row)
-            label = f"{ruler}, {rate / 1e9:.1f} GB/s"
+            label = f"{ruler}, {rate / 1e9:.0f} GB/s"
             axes.plot(x, np.minimum(rate * x, flat) / 1e9, line, color="0.35", linewidth=1.2, label=label, zorder=1)
-    axes.axhline(flat / 1e9, color="0.35", linewidth=2, zorder=1, label=f"vector additions, {flat / 1e9:.0f}·10⁹ a second")
+    axes.axhline(flat / 1e9, color="0.35", linewidth=2, zorder=1, label=f"vector additions, {flat / 1e9:.0f}·10⁹/s")
 
 
 def _points(axes: Any, case: Row, colour: str, marker: str) -> None:

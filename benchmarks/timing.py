@@ -36,8 +36,8 @@ def interleaved(
 ) -> dict[str, np.ndarray]:
     """Seconds a call of each candidate in each round; a round calls each for about `seconds`, in rotated order.
 
-    With `flush`, which empties the caches, or `seconds=0`, each is called once a round and not warmed up before. Those named in `slow` are timed in
-    the rounds 0, SLOW, 2·SLOW, … alone, and have so many times fewer entries.
+    With `flush`, which empties the caches, or `seconds=0`, each is called once a round and not warmed up before. Those
+    named in `slow` are timed in the rounds 0, SLOW, 2·SLOW, … alone, and have so many times fewer entries.
     """
     counts = {name: _calls(call, seconds) if seconds and not flush else 1 for name, call in candidates.items()}
     times: dict[str, list[float]] = {name: [] for name in candidates}
