@@ -22,6 +22,7 @@ from typing import Any
 RESULTS = Path(__file__).parent / "results"
 ROOT = Path(__file__).parent.parent
 README = ROOT / "README.md"
+PAGE = Path(__file__).parent / "RESULTS.md"
 FIGURES = [ROOT / "docs" / f"roofline.{form}" for form in ("png", "svg")]
 THREADS = ("OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS", "OMP_NUM_THREADS", "NUMBA_NUM_THREADS")
 
@@ -112,11 +113,13 @@ def _keep(given: argparse.Namespace, result: dict[str, Any], narrowed: bool) -> 
 
 def _renew(result: dict[str, Any]) -> None:
     from benchmarks import report, roofline, tables
+    from minirelu.files import write_atomically
 
     if result["benchmark"] == "engine":
         report.renew(README, "engine", report.table(result))
         return
-    report.renew(README, "kernels", tables.markdown(result))
+    report.renew(README, "kernels", tables.readme(result))
+    write_atomically(PAGE, lambda file: file.write((tables.page(result) + "\n").encode()))
     for path in FIGURES:
         roofline.draw(result, path)
 

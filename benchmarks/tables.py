@@ -1,6 +1,7 @@
-"""The README's tables of `python -m benchmarks kernels`, made from its JSON.
+"""The tables of `python -m benchmarks kernels` in Markdown, made from its JSON; what was not measured is empty.
 
-- `markdown(result)`: the goals, and the kernels beside the other libraries. Losing rows stay; what was not measured is empty.
+- `readme(result)`: the goals, and the kernels on large arrays beside the other libraries. Losing rows stay.
+- `page(result)`: all tables.
 """
 
 from __future__ import annotations
@@ -18,25 +19,88 @@ from benchmarks.reading import Row
 OWN = "minirelu"
 
 
-def markdown(result: dict[str, Any]) -> str:
-    """The README's tables. A cell that could not be measured stays empty."""
-    threads = result["machine"]["threads"]
-    large = [reading.case(result, k, shape=LARGE, dtype="float32", layout="aligned", threads=threads) for k in OPERATIONS]
-    small = [reading.case(result, k, shape=LAYER, dtype="float32", cache="warm") for k in OPERATIONS]
-    steps = [reading.case(result, f"{rule}_step", shape=PARAMETERS) for rule in RULES]
-    kernels = [f"`{kernel}`" for kernel in OPERATIONS]
-    judged = [goal.cells for goal in goals.judged(result)]
-    parts = [
-        _markdown(("goal", "asked", "measured [95 %]", "reached"), judged),
-        f"8192×4096 float32, {threads} threads, 64-byte aligned arrays: ms (% of the non-temporal copy [95 %]).",
-        _markdown(("", *kernels), _pivot(large, 1e3, lambda case, row: share_text(case, row, NON_TEMPORAL))),
-        "64×200 float32 in cache, one thread: µs (time ÷ minirelu's [95 %]).",
-        _markdown(("", *kernels), _pivot(small, 1e6, _against)),
-        f"One optimiser step on 10⁷ parameters, {threads} threads: ms (% of a plain kernel with the same streams [95 %]).",
-        _markdown(("", *RULES), _pivot(steps, 1e3, lambda case, row: share_text(case, row, STREAMS))),
+def readme(result: dict[str, Any]) -> str:
+    """The goals, and the kernels on large arrays beside the other libraries."""
+    return _paragraphs(_goals(result), *_large(result), footnote(result))
+
+
+def page(result: dict[str, Any]) -> str:
+    """All tables, as a document of their own."""
+    return _paragraphs(
+        "# Results of the kernels",
+        "Made by `python -m benchmarks kernels`; how it is measured: [README](README.md). Losing rows stay.",
         footnote(result),
-    ]
+        "## Goals",
+        _goals(result),
+        "## Beside other libraries",
+        *_large(result),
+        *_small(result, "warm", "in cache"),
+        *_small(result, "cold", "with the caches flushed before every call"),
+        *_optimisers(result),
+        "## minirelu on other arrays",
+        "The rate in % of the three copies, which have the same arrays and threads.",
+        _variants(result),
+        "## First calls",
+        "In a fresh process, serial and parallel version together: compiled, and from Numba's cache on the disk.",
+        _markdown(("", "compiled, s", "cached, s"), _first_calls(result)),
+    )
+
+
+def _paragraphs(*parts: str) -> str:
     return "\n\n".join(part for part in parts if part)
+
+
+def _goals(result: Row) -> str:
+    return _markdown(("goal", "asked", "measured [95 %]", "reached"), [goal.cells for goal in goals.judged(result)])
+
+
+def _large(result: Row) -> tuple[str, str]:
+    threads = result["machine"]["threads"]
+    common = {"shape": LARGE, "dtype": "float32", "layout": "aligned", "threads": threads}
+    found = [reading.case(result, kernel, **common) for kernel in OPERATIONS]
+    return (
+        f"8192×4096 float32, {threads} threads, 64-byte aligned arrays: ms (% of the non-temporal copy [95 %]).",
+        _markdown(_head(OPERATIONS), _pivot(found, 1e3, lambda case, row: share_text(case, row, NON_TEMPORAL))),
+    )
+
+
+def _small(result: Row, cache: str, how: str) -> tuple[str, str]:
+    found = [reading.case(result, kernel, shape=LAYER, dtype="float32", cache=cache) for kernel in OPERATIONS]
+    return f"64×200 float32 {how}, one thread: µs (time ÷ minirelu's [95 %]).", _markdown(
+        _head(OPERATIONS), _pivot(found, 1e6, _against)
+    )
+
+
+def _optimisers(result: Row) -> tuple[str, str]:
+    threads = result["machine"]["threads"]
+    found = [reading.case(result, f"{rule}_step", shape=PARAMETERS) for rule in RULES]
+    return (
+        f"One optimiser step on 10⁷ parameters, {threads} threads: ms (% of a plain kernel with the same streams [95 %]).",
+        _markdown(_head(RULES), _pivot(found, 1e3, lambda case, row: share_text(case, row, STREAMS))),
+    )
+
+
+def _variants(result: Row) -> str:
+    lines = []
+    for case in result["cases"]:
+        row = reading.row(case, OWN)
+        if row:
+            shares = [share_text(case, row, ruler) for ruler in (ORDINARY, IN_PLACE, NON_TEMPORAL)]
+            place = f"{case['dtype']}, {case['layout']}, {case['cache']}, {case['threads']}"
+            lines.append([f"{case['kernel']} {'×'.join(map(str, case['shape']))}", place, *_speed(row), *shares])
+    return _markdown(("", "dtype, layout, cache, threads", "µs", "GB/s", "% of copy", "% in place", "% non-temporal"), lines)
+
+
+def _speed(row: Row) -> tuple[str, str]:
+    return number(1e6 * reading.median(row)), f"{reading.rate(row) / 1e9:.1f}"
+
+
+def _first_calls(result: Row) -> list[list[str]]:
+    return [[name, number(s["compiled_s"]), number(s["cached_s"])] for name, s in result["first_calls"].items()]
+
+
+def _head(names: Iterable[str]) -> list[str]:
+    return ["", *(f"`{name}`" for name in names)]
 
 
 def _pivot(cases: Sequence[Row | None], scale: float, note: Any) -> list[list[str]]:

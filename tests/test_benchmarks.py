@@ -324,12 +324,16 @@ def as_large(result):
 
 
 def test_readme_tables_and_figure(result, tmp_path):
-    text = tables.markdown(as_large(result))
+    text = tables.readme(as_large(result))
     assert "| **minirelu** |" in text
     assert "| forward, aligned arrays: of non-temporal copy | ≥ 85 % |" in text
     assert "| NumPy tuned |" in text
     widths = {line.count("|") for line in text.splitlines() if line.startswith("| NumPy tuned")}
     assert widths == {len(jobs.OPERATIONS) + 2}
+    page = tables.page(as_large(result) | {"first_calls": {"count_units": {"compiled_s": 1.5, "cached_s": 0.123}}})
+    assert text.splitlines()[0] in page
+    assert "| count_units | 1.5 | 0.123 |" in page
+    assert "| relu_backward 8192×4096 | float32, aligned, cold, " in page
     for form in ("png", "svg"):
         roofline.draw(as_large(result), tmp_path / f"roofline.{form}")
         assert (tmp_path / f"roofline.{form}").stat().st_size > 10_000
