@@ -10,12 +10,12 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from benchmarks import reading
+from benchmarks import reading, without_counts
 from benchmarks.cases import LARGE, LAYER, ONE, PARAMETERS
 from benchmarks.copies import NON_TEMPORAL
 from benchmarks.optimisers import RULES, STREAMS
 from benchmarks.reading import Interval, Row
-from benchmarks.timing import middle
+from benchmarks.timing import middle as median
 
 KERNEL = "minirelu"
 SPELLINGS = ("NumPy naive", "NumPy out=", "NumPy tuned")
@@ -48,19 +48,19 @@ class Goal(NamedTuple):
 
 def judged(result: dict[str, Any]) -> list[Goal]:
     """The goals whose rows are in `result`."""
-    return [*_large(result), *_small(result), *_optimisers(result)]
+    return [*_large(result), *_counting(result), *_small(result), *_optimisers(result)]
 
 
 def _large(result: Row) -> Iterator[Goal]:
     names = {"bias_relu_forward": "forward", "relu_backward": "backward"}
-    for kernel, layout, goal in (
+    for kernel, layout, percent in (
         ("bias_relu_forward", "aligned", 85),
         ("relu_backward", "aligned", 90),
         ("bias_relu_forward", "np.empty", 80),
         ("relu_backward", "np.empty", 80),
     ):
         found = _parallel(result, kernel, layout)
-        yield from _share(f"{names[kernel]}, {layout} arrays: of non-temporal copy", found, NON_TEMPORAL, goal)
+        yield from _share(f"{names[kernel]}, {layout} arrays: of non-temporal copy", found, NON_TEMPORAL, percent)
     for kernel, peer, goal in (
         ("bias_relu_forward", "torch.compile, y only", 1.0),
         ("bias_relu_forward", "NumPy out=", 4.0),
@@ -73,6 +73,14 @@ def _large(result: Row) -> Iterator[Goal]:
         yield from _speedup(f"{names[kernel]}: quicker than {peer}", found, peer, goal)
 
 
+def _counting(result: Row) -> Iterator[Goal]:
+    found = _parallel(result, "bias_relu_forward", "aligned")
+    own, base = reading.row(found, KERNEL), reading.row(found, without_counts.NAME)
+    if own and base:
+        middle, low, high = (100 * (x - 1) for x in reading.speedup(base, own))
+        yield Goal("forward: time that counting adds", (middle, low, high), 5, "%", 1, most=True)
+
+
 def _small(result: Row) -> Iterator[Goal]:
     for kernel in ("bias_relu_forward", "relu_backward"):
         found = reading.case(result, kernel, shape=LAYER, dtype="float32", cache="warm")
@@ -83,7 +91,7 @@ def _small(result: Row) -> Iterator[Goal]:
     for kernel in ("bias_relu_forward", "relu_backward", "count_units"):
         own = reading.row(reading.case(result, kernel, shape=ONE), KERNEL)
         if own:
-            yield Goal(f"{kernel}, 1×1: dispatch", middle(1e6 * np.array(own["seconds"])), 3, "µs", most=True)
+            yield Goal(f"{kernel}, 1×1: dispatch", median(1e6 * np.array(own["seconds"])), 3, "µs", most=True)
 
 
 def _optimisers(result: Row) -> Iterator[Goal]:

@@ -14,13 +14,16 @@ from typing import Any
 
 import numpy as np
 
-from benchmarks import copies, first_calls, jobs, optimisers, peak, peers
+from benchmarks import copies, first_calls, jobs, optimisers, peak, peers, without_counts
 from benchmarks.cases import LARGE, ONE, THREADS, Case
 from benchmarks.timing import cache, interleaved, machine, plan
 from minirelu import kernels
 
 Call = Callable[[], Any]
 Work = jobs.Job | optimisers.Update
+
+# who does less than the whole job, and what it does not make
+FEWER = {"torch.compile, y only": ("mask", "active", "nonfinite"), without_counts.NAME: ("active", "nonfinite")}
 
 
 def run(
@@ -69,8 +72,8 @@ def _row(name: str, group: str, call: Call, work: Work, first: float | None, sec
     moved = work.bytes
     if name in copies.RULERS:
         moved = work.source.nbytes + work.target.nbytes
-    elif "y only" in name:
-        moved -= sum(work.expected[letter].nbytes for letter in ("mask", "active", "nonfinite"))
+    elif name in FEWER:
+        moved -= sum(work.expected[letter].nbytes for letter in FEWER[name])
     return {
         "candidate": name,
         "group": group,
@@ -103,20 +106,29 @@ def _work(case: Case) -> Work:
 
 def _candidates(case: Case, work: Work, backends: tuple[str, ...]) -> dict[str, tuple[str, Call]]:
     """{name: (ruler, minirelu or peer, call)}."""
-    found = {"ruler": copies.rulers(work.source, work.target, case.threads), "minirelu": {}, "peer": {}}
+    found = {
+        "ruler": copies.rulers(work.source, work.target, case.threads),
+        "minirelu": _ours(case, work, backends),
+        "peer": {},
+    }
     if isinstance(work, optimisers.Update):
         found["ruler"] |= optimisers.streams(work, case.threads)
-        fused = optimisers.minirelu(work)
-    else:
-        fused = jobs.public(work)
-    if "numba" in backends:
-        found["minirelu"]["minirelu"] = fused
-    beside = (case.peers and case.shape != LARGE) or case.shape == ONE  # a second and more on the large arrays
-    if "reference" in backends and (beside or "numba" not in backends):
-        found["minirelu"]["minirelu reference"] = _with("reference", fused)
     if case.peers:
         found["peer"] |= optimisers.peers(work) if isinstance(work, optimisers.Update) else peers.found(work)
     return {name: (group, call) for group, calls in found.items() for name, call in calls.items()}
+
+
+def _ours(case: Case, work: Work, backends: tuple[str, ...]) -> dict[str, Call]:
+    """The kernel by its backends; the reference, which takes a second on the large arrays, there only if asked for alone."""
+    call = optimisers.minirelu(work) if isinstance(work, optimisers.Update) else jobs.public(work)
+    large, calls = case.shape == LARGE, {}
+    if "numba" in backends:
+        calls["minirelu"] = call
+        if large and case.peers and isinstance(work, jobs.Job) and work.kernel == "bias_relu_forward":
+            calls[without_counts.NAME] = without_counts.call(work)
+    if "reference" in backends and ((case.peers and not large) or case.shape == ONE or "numba" not in backends):
+        calls["minirelu reference"] = _with("reference", call)
+    return calls
 
 
 def _with(backend: str, call: Call) -> Call:

@@ -23,6 +23,7 @@ from benchmarks import (
     roofline,
     tables,
     timing,
+    without_counts,
 )
 
 # -------------------------------------------------------------------------------------------------------------- timing
@@ -236,6 +237,21 @@ def test_layouts():
     assert all(a.ctypes.data % 64 == 0 for a in jobs.make("residual_relu", (33, 5), "float32", "aligned").arrays.values())
     in_place = jobs.make("relu_backward", SMALL, "float32", "in place").arrays
     assert in_place["dz"] is in_place["g"]
+
+
+def test_the_forward_without_counts_makes_y_and_mask_and_touches_no_counter():
+    job = jobs.make("bias_relu_forward", SMALL, "float32", "aligned")
+    job.arrays["z"][5, 5] = np.inf
+    job.expected["y"][5, 5] = np.inf
+    job.expected["mask"][5, 0] |= 1 << 5
+    job.check("no counts", without_counts.call(job))
+    counters = np.full((3, 70 + 64), 7, np.uint8)
+    outputs = [job.arrays[letter] for letter in ("y", "mask")]
+    counts = [np.full(70, 9) for _ in range(2)]
+    without_counts._loops(False)(job.arrays["z"], job.arrays["b"], *outputs, *counts, job.arrays["z"], counters, 0, 3)
+    assert (counters[:, :-1] == 7).all()
+    assert not counters[:, -1].any()  # the flag of the non-finite
+    assert (np.array(counts) == 9).all()
 
 
 @pytest.mark.parametrize("rule", optimisers.RULES)
