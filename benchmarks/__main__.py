@@ -16,6 +16,7 @@ import json
 import os
 import subprocess
 import sys
+import tempfile
 from pathlib import Path
 from typing import Any
 
@@ -69,12 +70,13 @@ def _parser() -> argparse.ArgumentParser:
 def _kernels(given: argparse.Namespace) -> int:
     # All cores for everybody. Waiting threads sleep, so that those of one library do not take the cores from the next.
     os.environ.setdefault("OMP_WAIT_POLICY", "passive")
-    os.environ.setdefault("TORCHINDUCTOR_FORCE_DISABLE_CACHES", "1")  # first calls are to be first calls
     from benchmarks import cases, kernels, terminal
 
     chosen = cases.chosen(given.quick, given.kernel, given.shape, given.dtype, given.layout)
     narrowed = given.quick or any((given.kernel, given.shape, given.dtype, given.layout, given.backend))
-    result = kernels.run(chosen, given.backend or ("numba", "reference"), not narrowed, terminal.show_case)
+    with tempfile.TemporaryDirectory() as empty:  # first calls of torch.compile are to be first calls
+        os.environ["TORCHINDUCTOR_CACHE_DIR"] = empty
+        result = kernels.run(chosen, given.backend or ("numba", "reference"), not narrowed, terminal.show_case)
     terminal.show_summary(result)
     _keep(given, result, narrowed)
     return 0
