@@ -16,7 +16,7 @@ from benchmarks.optimisers import RULES
 LARGE, LAYER, ONE = (8192, 4096), (64, 200), (1, 1)
 RAGGED, REPLICAS = (4099, 1001), (64, 64, 200)
 PARAMETERS = (2500, 4000)  # 10⁷
-THREADS = os.cpu_count() or 1
+THREADS = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 @dataclass(frozen=True)
