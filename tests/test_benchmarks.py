@@ -1,7 +1,9 @@
 """The benchmarks: their statistics, rulers, jobs, tables and verdicts, and that every candidate computes the same."""
 
 import json
+import re
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -504,6 +506,12 @@ def test_the_axes_choose_cases():
     every = cases.all_cases()
     assert len({replace(case, seconds=0) for case in every}) == len(every)
     assert sum(case.seconds for case in every) < 180
+
+
+def test_the_commands_in_the_readme_are_commands():
+    readme = Path(command.__file__).parent / "README.md"
+    lines = re.findall(r"^    python -m benchmarks ([^#\n]+)", readme.read_text(), re.MULTILINE)
+    assert {command._parser().parse_args(line.split()).command for line in lines} >= {"kernels", "all", "compare", "report"}
 
 
 def test_a_narrowed_run_writes_nothing_but_its_output(tmp_path, monkeypatch, capsys):
