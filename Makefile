@@ -7,7 +7,7 @@ WORKERS := $(shell nproc 2>/dev/null || echo 2)
 .PHONY: study test check-long lint bench gpu clean
 
 study: .venv/lab.stamp
-	$(BIN)/minirelu study
+	$(BIN)/minirelu study --fresh
 
 test: .venv/test.stamp
 	$(BIN)/python -m pytest -n $(WORKERS) -m "not long"

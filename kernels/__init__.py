@@ -1,50 +1,94 @@
 """The fused kernels: raw arrays in, raw arrays out; nothing here knows of autograd.
 
     y, mask, active, nonfinite = bias_relu_forward(z, b, *, out=None, mask=None)
+    y, mask, active, nonfinite = residual_relu(z, skip, b=None, *, out=None, mask=None)
     dz, db = relu_backward(g, mask, *, out=None)
     active, nonfinite = count_units(y)
+    new = optimiser_step(rule, x, g, coefficients, *state, out=None)
+    array = empty(shape, dtype)                                      aligned to 64 bytes, from memory that is used again
 
-    z, y, g, dz (..., B, O)   b, db (..., 1, O)   counts int64 (..., O)   mask uint32 (..., B, ceil(O/32)), see mask.py
+    z, skip, y, g, dz (..., B, O)   b, db (..., 1, O)   counts int64 (..., O)   mask uint32 (..., B, ceil(O/32)), see mask.py
 
 One file a kernel: formula, NumPy reference, Numba. This file alone decides which of them runs: by the type of the
 array, then by its size. `using("reference" | "numba" | "cuda")` and the variable MINIRELU_KERNELS override it; a backend
-that is asked for by name never falls back. Inputs may be non-contiguous (they are copied once); `out=z` and `out=g` work
-in place; any other overlap, a read-only or a wrongly shaped output is refused before anything is written.
+that is asked for by name never falls back. Inputs may be non-contiguous (they are copied once), and anything on the host
+with DLPack or `__array_interface__` (tensors of PyTorch, arrays of JAX), whose memory is used as it is; `out=z` and `out=g`
+work in place; any other overlap, a read-only or a wrongly shaped output is refused before anything is written.
 """
 
 from __future__ import annotations
 
 import os
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
-from types import ModuleType
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
-from ..backend import array_module, module_name
-from ..errors import BackendUnavailableError, ShapeError
+from ..backend import array_module
+from ..errors import BackendUnavailableError
+from . import _checks as checks
 from . import _jit
 from . import bias_relu_forward as _bias_relu_forward
 from . import count_units as _count_units
+from . import optimiser_step as _optimiser_step
 from . import relu_backward as _relu_backward
-from .mask import words
+from . import residual_relu as _residual_relu
+from ._pool import POOLED_FROM as POOLED_FROM
+from ._pool import empty as empty
+from ._pool import owns as owns
+from .mask import BITS
 
 Array = Any
 
+
+class Kernel(NamedTuple):
+    """One formula in its speeds."""
+
+    reference: Callable[..., None]
+    numba: Any  # a _jit.Builder
+    scratch: Callable[[np.ndarray], tuple[int, int, Any]]  # the first array -> tasks, columns and dtype of partial sums
+    streams: bool = False  # whether the third array may be written past the cache
+
+
+def _chunks(x: np.ndarray) -> int:
+    return x.size // (x.shape[-2] * x.shape[-1]) * -(-x.shape[-2] // _jit.ROWS)
+
+
+def _counters(z: np.ndarray) -> tuple[int, int, Any]:
+    return _chunks(z), z.shape[-1] + _jit.SPARE, np.uint8
+
+
+def _two_counters(y: np.ndarray) -> tuple[int, int, Any]:
+    return _chunks(y), 2 * y.shape[-1] + _jit.SPARE, np.uint8
+
+
+def _sums(g: np.ndarray) -> tuple[int, int, Any]:
+    return _chunks(g), g.shape[-1] + _jit.SPARE, g.dtype
+
+
+def _no_sums(x: np.ndarray) -> tuple[int, int, Any]:
+    return -(-x.size // _optimiser_step.TASK), 0, np.uint8
+
+
 BACKENDS = ("reference", "numba", "cuda")
-KERNELS: dict[str, ModuleType] = {
-    "bias_relu_forward": _bias_relu_forward,
-    "relu_backward": _relu_backward,
-    "count_units": _count_units,
-}
+KERNELS = {
+    "bias_relu_forward": Kernel(_bias_relu_forward.reference, _bias_relu_forward.numba, _counters, True),
+    "residual_relu": Kernel(_residual_relu.reference, _residual_relu.numba, _counters, True),
+    "relu_backward": Kernel(_relu_backward.reference, _relu_backward.numba, _sums, True),
+    "count_units": Kernel(_count_units.reference, _count_units.numba, _two_counters),
+} | {rule: Kernel(_optimiser_step.reference[rule], _optimiser_step.numba[rule], _no_sums) for rule in _optimiser_step.RULES}
 
 _NO_CUDA = "this version has no CUDA kernels yet; CuPy arrays run the reference on the GPU"
 _DEFAULT = os.environ.get("MINIRELU_KERNELS", "auto")
 _choice: ContextVar[str] = ContextVar("minirelu_kernels", default=_DEFAULT)
 _F32, _F64, _U32, _I64 = (np.dtype(t) for t in (np.float32, np.float64, np.uint32, np.int64))
+_ndarray, _empty = np.ndarray, np.empty
+_ready: dict[str, Callable[..., None]] = {}  # kernel -> its compiled loops, from the first use on
+# the scratch of a call that needs none, by the bytes of its numbers
+_NOTHING = {1: np.empty((0, 0), np.uint8), 4: np.empty((0, 0), np.float32), 8: np.empty((0, 0), np.float64)}
 
 
 # ------------------------------------------------------------------------------------------------------- dispatch
@@ -77,8 +121,12 @@ def warm_up(dtype: Any = np.float32) -> float:
         for shape in ((rows, 1), (1, rows, 1)):
             z = np.zeros(shape, dtype)
             y, mask, _, _ = bias_relu_forward(z, np.zeros((1, 1), dtype), out=z)
+            residual_relu(y, y.copy(), out=y)
             relu_backward(y, mask, out=y)
             count_units(y)
+            if rows == 1:
+                for rule, (coefficients, state) in _optimiser_step.RULES.items():
+                    optimiser_step(rule, y, y, [0.0] * len(coefficients), *(y.copy() for _ in state))
     return time.perf_counter() - start
 
 
@@ -104,22 +152,47 @@ def _backend(array: Array) -> str:
 
 
 def _run(kernel: str, *arrays: Array) -> None:
-    """Fill the outputs among `arrays`; all are C-contiguous and have the same leading axes.
-
-    The first array is the input, the third may be the same array again, to work in place.
-    """
+    """Fill the outputs among `arrays`; all are C-contiguous and have the same leading axes; the first is the input."""
     first = arrays[0]
-    size, choice = first.size, _choice.get()
-    if choice != "auto" or type(first) is not np.ndarray or _jit.missing():
-        choice = _backend(first)  # the rare cases
-    if size == 0 or choice == "reference":
-        KERNELS[kernel].reference(*arrays)
-        return
-    in_place = arrays[2] is first
-    if first.ndim > 3:  # one compilation for (B, O) and one for (R, B, O) are enough
-        lead = first.ndim - 2
+    loops = _ready.get(kernel)
+    if (
+        loops is not None
+        and type(first) is _ndarray
+        and 0 < first.size < _jit.PARALLEL_FROM
+        and 1 < first.ndim < 4
+        and _choice.get() == "auto"
+    ):
+        loops(*arrays, _NOTHING[first.itemsize if kernel == "relu_backward" else 1], -1, -1)
+    elif _backend(first) == "reference" or first.size == 0:
+        with np.errstate(all="ignore"):
+            KERNELS[kernel].reference(*arrays)
+    else:
+        _run_compiled(kernel, arrays)
+
+
+def _run_compiled(kernel: str, arrays: tuple[Array, ...]) -> None:
+    made, lead = KERNELS[kernel], arrays[0].ndim - 2
+    if lead > 1:  # one compilation for (B, O) and one for (R, B, O) are enough
         arrays = tuple(a.reshape(-1, *a.shape[lead:]) for a in arrays)
-    _jit.compiled(KERNELS[kernel].numba, size >= _jit.PARALLEL_FROM, in_place)(*arrays)
+    first = arrays[0]
+    tasks, columns, dtype = made.scratch(first)
+    loops = _ready.setdefault(kernel, _jit.compiled(made.numba))
+    if first.size < _jit.PARALLEL_FROM:
+        loops(*arrays, np.empty((0, 0), dtype), -1, -1)
+        return
+    if made.streams and _streams(first, arrays[2]):
+        loops = _jit.compiled(made.numba, streaming=True)
+    _jit.spread(loops, arrays, np.zeros((tasks, columns), dtype), tasks)
+
+
+def _streams(first: np.ndarray, output: np.ndarray) -> bool:
+    """Whether `output` is better written past the cache: large, not in place, and all rows at multiples of 16 bytes."""
+    start = output.__array_interface__["data"][0]
+    return (
+        output.nbytes >= _jit.STREAM_FROM
+        and start != first.__array_interface__["data"][0]
+        and start % 16 == output.shape[-1] * output.itemsize % 16 == 0
+    )
 
 
 # -------------------------------------------------------------------------------------------------------- kernels
@@ -134,20 +207,50 @@ def bias_relu_forward(
     before anything is written. `checked=True` says that the caller has made sure of all that, and that z and b are
     C-contiguous with equal leading axes. Formula, bytes and special values: kernels/bias_relu_forward.py.
     """
+    if not checked and not checks.plain(z, b, out, mask):
+        z, (b,), out, mask = checks.forward(z, b, (), out, mask)
+    return _forward("bias_relu_forward", z, b, z, out, mask)
+
+
+def residual_relu(
+    z: Array,
+    skip: Array,
+    b: Array | None = None,
+    *,
+    out: Array | None = None,
+    mask: Array | None = None,
+    checked: bool = False,
+) -> tuple[Array, Array, Array, Array]:
+    """y = relu(z + skip + b), its packed mask, and counts per unit; without b it is relu(z + skip).
+
+    skip has the shape of z. Outputs, errors and `checked` as in `bias_relu_forward`. Backward is `relu_backward`: dz is the
+    gradient of z and of skip. Formula, bytes and special values: kernels/residual_relu.py.
+    """
+    if b is None:
+        xp = np if type(z) is _ndarray else array_module(z)
+        b = xp.zeros((*z.shape[:-2], 1, *z.shape[-1:]), z.dtype)  # adding +0 changes no sum's relu
     if not checked:
-        given = z, b
-        z, b = _check_input("z", z), _fit_bias(b, z)
-        out = _check_output("out", out, z.shape, z.dtype, z, b, *given)
-        mask = _check_output("mask", mask, (*z.shape[:-1], words(z.shape[-1])), _U32, None, z, b, out)
-    xp = np if type(z) is np.ndarray else array_module(z, b)
-    shape = z.shape
-    y = xp.empty(shape, z.dtype) if out is None else out
+        z, (b, skip), out, mask = checks.forward(z, b, (skip,), out, mask)
+    return _forward("residual_relu", z, b, skip, out, mask)
+
+
+def _forward(
+    kernel: str, z: Array, b: Array, skip: Array, out: Array | None, mask: Array | None
+) -> tuple[Array, Array, Array, Array]:
+    empty = _empty if type(z) is _ndarray else array_module(z, b, skip).empty
+    *leading, rows, units = z.shape
+    if out is None:
+        out = empty(z.shape, z.dtype)
     if mask is None:
-        mask = xp.empty((*shape[:-1], words(shape[-1])), _U32)
-    counts = (*shape[:-2], shape[-1])
-    active, nonfinite = xp.empty(counts, _I64), xp.empty(counts, _I64)
-    _run("bias_relu_forward", z, b, y, mask, active, nonfinite)
-    return y, mask, active, nonfinite
+        mask = empty((*leading, rows, -(-units // BITS)), _U32)
+    active, nonfinite = empty((*leading, units), _I64), empty((*leading, units), _I64)
+    _run(kernel, z, b, out, mask, active, nonfinite, skip)
+    return out, mask, active, nonfinite
+
+
+def rectify(z: Array, b: Array) -> tuple[Array, Array, Array, Array]:
+    """`bias_relu_forward(z, b, out=z)` for a caller who has made sure of everything (`checked=True`), as layers do."""
+    return _forward("bias_relu_forward", z, b, z, z, None)
 
 
 def relu_backward(g: Array, mask: Array, *, out: Array | None = None, checked: bool = False) -> tuple[Array, Array]:
@@ -158,20 +261,18 @@ def relu_backward(g: Array, mask: Array, *, out: Array | None = None, checked: b
     kernels/relu_backward.py.
     """
     if not checked:
-        given = g, mask
-        g, mask = _check_input("g", g), _check_mask(mask, g)
-        out = _check_output("out", out, g.shape, g.dtype, g, mask, *given)
-    xp = np if type(g) is np.ndarray else array_module(g, mask)
+        g, mask, out = checks.backward(g, mask, out)
+    empty = _empty if type(g) is _ndarray else array_module(g, mask).empty
     shape = g.shape
-    dz = xp.empty(shape, g.dtype) if out is None else out
-    db = xp.empty((*shape[:-2], 1, shape[-1]), g.dtype)
+    dz = empty(shape, g.dtype) if out is None else out
+    db = empty((*shape[:-2], 1, shape[-1]), g.dtype)
     _run("relu_backward", g, mask, dz, db)
     return dz, db
 
 
 def count_units(y: Array) -> tuple[Array, Array]:
     """Per unit of y (..., B, O): the number of rows with y > 0, and the number with y infinite or NaN."""
-    y = _check_input("y", y)
+    y = checks.given("y", y)
     xp = array_module(y)
     counts = (*y.shape[:-2], y.shape[-1])
     active, nonfinite = xp.empty(counts, _I64), xp.empty(counts, _I64)
@@ -179,70 +280,37 @@ def count_units(y: Array) -> tuple[Array, Array]:
     return active, nonfinite
 
 
-# --------------------------------------------------------------------------------------------------------- checks
-
-
-def _check_input(name: str, array: Array) -> Array:
-    """`array`, which must be floating and (..., B, O), C-contiguous (a copy if it is not)."""
-    if not isinstance(array, np.ndarray) and module_name(array) != "cupy":
-        raise TypeError(f"{name} must be a NumPy or CuPy array, got {type(array).__name__}")
-    if array.dtype not in (_F32, _F64):
-        raise TypeError(f"{name} must be float32 or float64, got {array.dtype}; convert it with astype")
-    if array.ndim < 2:
-        raise ShapeError(f"{name} must be (..., B, O) with at least two axes, got shape {array.shape}")
-    return _contiguous(array)
-
-
-def _fit_bias(b: Array, z: Array) -> Array:
-    """`b` with the leading axes of `z` and C-contiguous, if its dtype and shape allow it."""
-    if b.dtype != z.dtype:
-        raise TypeError(f"z is {z.dtype} and b is {b.dtype}; give both one dtype")
-    leading, shape = b.shape[:-2], z.shape
-    fits = len(leading) <= len(shape) - 2 and all(
-        n in (1, m) for n, m in zip(reversed(leading), reversed(shape[:-2]), strict=False)
-    )
-    if b.shape[-2:] != (1, shape[-1]) or not fits:
-        raise ShapeError(f"z is (..., B, O) = {shape}, so b must be (..., 1, O) = (1, {shape[-1]}), got {b.shape}")
-    return _contiguous(array_module(b, z).broadcast_to(b, (*shape[:-2], 1, shape[-1])))
-
-
-def _check_mask(mask: Array, g: Array) -> Array:
-    """`mask`, C-contiguous, if it belongs to `g`."""
-    array_module(g, mask)
-    shape = (*g.shape[:-1], words(g.shape[-1]))
-    if mask.dtype != _U32 or mask.shape != shape:
-        raise ShapeError(f"g is {g.shape}, so mask must be uint32 {shape}, got {mask.dtype} {mask.shape}")
-    return _contiguous(mask)
-
-
-def _check_output(name: str, output: Array, shape: tuple[int, ...], dtype: Any, same: Array, *others: Array) -> Array:
-    """`output` (or None), if writing it touches no input: it may coincide with `same`, and not overlap the `others`."""
-    if output is None:
-        return None
-    array_module(output, *(array for array in (same, *others) if array is not None))
-    if output.shape != shape or output.dtype != dtype:
-        raise ShapeError(f"{name} must be {dtype} {shape}, got {output.dtype} {output.shape}")
-    flags = output.flags
-    if not flags.c_contiguous:
-        raise ValueError(f"{name} must be C-contiguous; give a fresh array or leave {name} out")
-    if isinstance(output, np.ndarray):
-        if not flags.writeable:
-            raise ValueError(f"{name} is read-only; give a writable array or leave {name} out")
-        if same is not None and (output is same or _place(output) == _place(same)):
-            output, inputs = same, tuple(array for array in others if array is not same)
+def optimiser_steps(rule: str, moves: list[tuple[Array, ...]]) -> None:
+    """`optimiser_step` for many parameters: a move is (x, g, new, coefficients, *state), checked, of two or three axes."""
+    loops = _ready.get(rule)
+    if loops is None or _choice.get() != "auto":
+        for move in moves:
+            _run(rule, *move)
+        return
+    nothing = _NOTHING[1]
+    for move in moves:
+        x = move[0]
+        if type(x) is _ndarray and 0 < x.size < _jit.PARALLEL_FROM:
+            loops(*move, nothing, -1, -1)
         else:
-            inputs = others if same is None else (same, *others)
-        if any(array is not None and np.may_share_memory(output, array) for array in inputs):
-            raise ValueError(
-                f"{name} overlaps an input or another output; give {name} memory of its own"
-                + ("" if same is None else ", or exactly the first input's to work in place")
-            )
-    return output
+            _run(rule, *move)
 
 
-def _place(array: np.ndarray) -> tuple[Any, ...]:
-    return array.__array_interface__["data"], array.shape, array.strides
+def optimiser_step(
+    rule: str, x: Array, g: Array, coefficients: Any, *state: Array, out: Array | None = None, checked: bool = False
+) -> Array:
+    """The parameter after one step, in a new array or in `out`; the `state` arrays are overwritten.
 
-
-def _contiguous(array: Array) -> Array:
-    return array if array.flags.c_contiguous else array_module(array).ascontiguousarray(array)
+    `rule` is "sgd", "heavy_ball", "nesterov", "ema" or "adam". `coefficients`: a number each, or R numbers each for x
+    (R, I, O). Raises `ShapeError`, `TypeError` or `ValueError` before anything is written. `checked=True`: all is right
+    already, and the coefficients are one array of x's dtype, (n, 1) or (n, R). Formulas: kernels/optimiser_step.py.
+    """
+    if not checked:
+        x, g, coefficients, state, out = checks.step(rule, x, g, coefficients, state, out)
+    new = (np if type(x) is _ndarray else array_module(x, g)).empty(x.shape, x.dtype) if out is None else out
+    if 1 < x.ndim < 4:
+        _run(rule, x, g, new, coefficients, *state)
+    else:  # the loops are compiled for two and three axes
+        shape = (coefficients.shape[1], 1, -1)
+        _run(rule, x.reshape(shape), g.reshape(shape), new.reshape(shape), coefficients, *(s.reshape(shape) for s in state))
+    return new

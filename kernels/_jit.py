@@ -1,36 +1,113 @@
-"""Numba, imported at the first use of a compiled kernel and not before.
+"""Numba, imported at the first use of a compiled kernel and not before; and the threads that share a large array.
 
-A kernel file gives a *builder*: a function `(njit, span, in_place) -> compiled loops`, called once for each variant that
-is needed: `span` is `range` or `numba.prange`, and `in_place` says that the first output is the first input. The loops
-are then told so, because LLVM leaves a loop scalar whose arrays it finds overlapping when it runs.
+A kernel file gives a *builder*: a function `(njit, lanes, streaming) -> compiled loops`, called once for each variant that is
+needed: `lanes` is `_lanes.py` or, where the vectors are missing, `_plain.py`; `streaming` says that the first output does not
+fit the cache and shall pass it by. A module and not functions are handed over, because Numba can tell from one run to the
+next that a module is the same, and so finds its compilation on disk.
+
+Compiled loops take the kernel's arrays and then `(scratch, begin, end)`: with begin = -1 they do all by themselves; with
+0 <= begin < end only the tasks from begin to end, leaving their partial sums in `scratch`; with end = -1 they only combine
+these, in the order of the tasks. Loops hold no lock of Python's, so ordinary threads run them side by side: nothing is
+compiled twice, a forked child and several callers at once are safe, and Numba's own thread pools, which are not, stay out.
 """
 
 from __future__ import annotations
 
+import contextlib
 import functools
+import importlib
+import os
+import platform
+import sys
 from collections.abc import Callable
+from itertools import pairwise
+from types import ModuleType
 from typing import Any
 
 # Rows that one task of a kernel walks. Partial sums are combined in the order of the tasks, so the order of every sum
-# depends on (B, O) alone: not on the replicas beside it, the number of threads or the schedule.
-ROWS = 256
+# depends on (B, O) alone: not on the replicas beside it, the number of threads or the schedule. Below 256, so that a
+# counter of 8 bits is enough for a task.
+ROWS = 128
 
-# Elements from which the parallel version is quicker although it must wake the threads.
-PARALLEL_FROM = 1 << 17
+# Elements from which several threads are quicker although they must be woken.
+PARALLEL_FROM = 1 << 18
 
-Builder = Callable[[Callable[..., Any], Any, bool], Callable[..., None]]
+# Bytes of a result from which it is written past the cache: it would not be there any more when somebody reads it.
+STREAM_FROM = 1 << 24
+
+# Bytes by which a streaming kernel asks for its input ahead, for one use only. Without it the input pushes the counters
+# and sums of a wide layer out of the first cache.
+AHEAD = 2048
+
+# Spare entries behind a row of counters or sums, so that each task has cache lines of its own.
+SPARE = 64
+
+Builder = Callable[[Callable[..., Any], ModuleType, bool], Callable[..., None]]
 
 
 @functools.cache
-def compiled(builder: Builder, parallel: bool, in_place: bool) -> Callable[..., None]:
+def compiled(builder: Builder, streaming: bool = False) -> Callable[..., None]:
     """The loops of `builder`, compiled at their first call and cached on disk where a folder is writable."""
     import numba
 
-    span = numba.prange if parallel else range
     try:
-        return builder(numba.njit(nogil=True, parallel=parallel, cache=True), span, in_place)
+        return _forgiving(builder(numba.njit(nogil=True, error_model="numpy", cache=True), words(), streaming))
     except RuntimeError:  # Numba found no folder that it could cache in
-        return builder(numba.njit(nogil=True, parallel=parallel), span, in_place)
+        return builder(numba.njit(nogil=True, error_model="numpy"), words(), streaming)
+
+
+def spread(loops: Callable[..., None], arrays: tuple[Any, ...], scratch: Any, tasks: int) -> None:
+    """Run the loops' tasks on as many threads as Numba would take (NUMBA_NUM_THREADS), then combine their partial sums."""
+    threads = min(_threads(), tasks)
+    edges = [tasks * t // threads for t in range(threads + 1)]
+    others = [_pool().submit(loops, *arrays, scratch, *ends) for ends in pairwise(edges[1:])]
+    loops(*arrays, scratch, 0, edges[1])
+    for other in others:
+        other.result()
+    loops(*arrays, scratch, 0, -1)
+
+
+def _threads() -> int:
+    import numba
+
+    return numba.get_num_threads()
+
+
+@functools.cache
+def _pool() -> Any:
+    from concurrent.futures import ThreadPoolExecutor
+
+    return ThreadPoolExecutor(max(_threads() - 1, 1), "minirelu")
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_pool.cache_clear)  # a child has none of its parent's threads
+
+
+def _forgiving(loops: Any) -> Any:
+    """`loops`, which go without the disk cache where it cannot be written: a full disk, a quota."""
+    cache = getattr(loops, "_cache", None)
+    save = getattr(cache, "save_overload", None)
+    if save is not None:
+
+        def attempt(*arguments: Any) -> None:
+            with contextlib.suppress(OSError):
+                save(*arguments)
+
+        cache.save_overload = attempt  # type: ignore[union-attr]
+    return loops
+
+
+@functools.cache
+def words() -> ModuleType:
+    """What a kernel is written in: vectors on processors whose order of bits and bytes they were made for, else numbers."""
+    name = "_plain"
+    if platform.machine().lower() in ("x86_64", "amd64") and sys.byteorder == "little":
+        name = "_lanes"
+    try:
+        return importlib.import_module(f"{__package__}.{name}")
+    except (ImportError, AttributeError, TypeError):  # a Numba or llvmlite that has no such building blocks
+        return importlib.import_module(f"{__package__}._plain")
 
 
 @functools.cache

@@ -16,68 +16,94 @@ from __future__ import annotations
 import numpy as np
 
 from ..backend import array_module
-from ._jit import ROWS
+from ._jit import AHEAD, ROWS, SPARE
 from .mask import BITS, pack
 
 
-@np.errstate(all="ignore")
-def reference(z, b, y, mask, active, nonfinite):
-    xp = array_module(z)
-    s = z + b
+def reference(z, b, y, mask, active, nonfinite, skip):
+    """`skip` is there for residual_relu.py, which shares the compiled loops; here it is not read."""
+    rectify(z + b, y, mask, active, nonfinite)
+
+
+def rectify(s, y, mask, active, nonfinite):
+    """What is done with the pre-activation s, in NumPy's words."""
+    xp = array_module(s)
     y[...] = xp.where(s <= 0, 0, s)
     mask[...] = pack(y > 0)
     active[...] = (y > 0).sum(axis=-2)
     nonfinite[...] = (~xp.isfinite(y)).sum(axis=-2)
 
 
-def numba(njit, span, in_place):
+def numba(njit, lanes, streaming, residual=False):
     @njit
-    def loops(z, b, y, mask, active, nonfinite):
+    def loops(z, b, y, mask, active, nonfinite, skip, scratch, begin, end):
         rows, units = z.shape[-2:]
         words = mask.shape[-1]
-        replicas = z.size // (rows * units)
-        z, y = z.reshape((replicas, rows, units)), y.reshape((replicas, rows, units))
-        b, mask = b.reshape((replicas, units)), mask.reshape((replicas, rows, words))
+        replicas = active.size // units
         active, nonfinite = active.reshape((replicas, units)), nonfinite.reshape((replicas, units))
-        if in_place:
-            y = z
         chunks = (rows + ROWS - 1) // ROWS
-        zero, inf = z.dtype.type(0), z.dtype.type(np.inf)
-        on = np.zeros((replicas * chunks, units), np.int32)
-        wild = np.zeros((replicas * chunks, units), np.int32)
+        width = lanes.width(z)
+        padded = units + SPARE
+        # counters of 8 bits stay in the cache beside b and one row; ROWS of them cannot overflow
+        on = np.zeros((replicas * chunks, padded), np.uint8) if begin < 0 else scratch
+        strange = padded - 1  # the column that says whether a task met an infinity or a NaN
 
-        def block(z, b, y, on, first, n):  # n units of one row, from `first`; Numba inlines it, with n = 32 as a constant
-            word, any_wild = np.uint32(0), np.uint32(0)
-            for k in range(n):
-                s = z[first + k] + b[first + k]
-                v = zero if s <= zero else s
-                bit = np.uint32(s > zero)
-                y[first + k] = v
-                word |= bit << np.uint32(k)
-                on[first + k] += np.int32(bit)
-                any_wild |= np.uint32(0) if v < inf else np.uint32(1)
-            return word, any_wild
+        def some(load, r, o, j, task):  # the units that `load` takes at once, from number j of the row at o
+            s = load(z, o + j)
+            if residual:
+                s = lanes.add(s, load(skip, o + j))
+            v = lanes.relu(lanes.add(s, load(b, r * units + j)))
+            if streaming:
+                lanes.stream(v, y, o + j)
+            else:
+                lanes.store(v, y, o + j)
+            on_now = lanes.positive(v)
+            lanes.tally(on, task * padded + j, on_now)
+            return lanes.bits(on_now) << np.uint32(j % BITS), lanes.bits(lanes.wild(v))
 
-        for task in span(replicas * chunks):
+        for task in range(max(begin, 0), replicas * chunks if begin < 0 else end):
             r, first = task // chunks, task % chunks * ROWS
+            odd = np.uint32(0)
             for i in range(first, min(rows, first + ROWS)):
-                strange = np.uint32(0)
+                o, m = (r * rows + i) * units, (r * rows + i) * words
                 for w in range(units // BITS):
-                    mask[r, i, w], more = block(z[r, i], b[r], y[r, i], on[task], BITS * w, BITS)
-                    strange |= more
+                    word = np.uint32(0)
+                    for k in range(0, BITS, width):
+                        if streaming:
+                            lanes.prefetch(z, o + w * BITS + k + AHEAD // z.itemsize)
+                        bits, wild = some(lanes.load, r, o, w * BITS + k, task)
+                        word |= bits
+                        odd |= wild
+                    mask.flat[m + w] = word
                 if units % BITS:
-                    full = units // BITS
-                    mask[r, i, full], more = block(z[r, i], b[r], y[r, i], on[task], BITS * full, units % BITS)
-                    strange |= more
-                if strange:
-                    for j in range(units):
-                        wild[task, j] += np.int32(0) if y[r, i, j] < inf else np.int32(1)
-        for r in range(replicas):
-            for j in range(units):
-                a, n = 0, 0
-                for task in range(r * chunks, (r + 1) * chunks):
-                    a += on[task, j]
-                    n += wild[task, j]
-                active[r, j], nonfinite[r, j] = a, n
+                    word, j = np.uint32(0), units // BITS * BITS
+                    while j + width <= units:
+                        bits, wild = some(lanes.load, r, o, j, task)
+                        word |= bits
+                        odd |= wild
+                        j += width
+                    if width > 1 and j + width // 2 <= units:
+                        bits, wild = some(lanes.half, r, o, j, task)
+                        word |= bits
+                        odd |= wild
+                        j += width // 2
+                    while j < units:
+                        bits, wild = some(lanes.one, r, o, j, task)
+                        word |= bits
+                        odd |= wild
+                        j += 1
+                    mask.flat[m + words - 1] = word
+            on[task, strange] = odd != 0
+        for r in range(replicas if begin < 0 or end < 0 else 0):
+            active[r] = 0
+            nonfinite[r] = 0
+            for task in range(r * chunks, (r + 1) * chunks):
+                for j in range(units):
+                    active[r, j] += np.int64(on[task, j])
+                if on[task, strange]:
+                    first = (task - r * chunks) * ROWS
+                    for i in range(first, min(rows, first + ROWS)):
+                        for j in range(units):
+                            nonfinite[r, j] += np.int64(lanes.bits(lanes.wild(lanes.one(y, (r * rows + i) * units + j))))
 
     return loops

@@ -13,7 +13,7 @@ from __future__ import annotations
 import numpy as np
 
 from ..backend import array_module
-from ._jit import ROWS
+from ._jit import ROWS, SPARE
 
 
 def reference(y, active, nonfinite):
@@ -21,30 +21,39 @@ def reference(y, active, nonfinite):
     nonfinite[...] = (~array_module(y).isfinite(y)).sum(axis=-2)
 
 
-def numba(njit, span, in_place):
+def numba(njit, lanes, streaming):
     @njit
-    def loops(y, active, nonfinite):
+    def loops(y, active, nonfinite, scratch, begin, end):
         rows, units = y.shape[-2:]
-        replicas = y.size // (rows * units)
-        y = y.reshape((replicas, rows, units))
+        replicas = active.size // units
         active, nonfinite = active.reshape((replicas, units)), nonfinite.reshape((replicas, units))
         chunks = (rows + ROWS - 1) // ROWS
-        zero, inf = y.dtype.type(0), y.dtype.type(np.inf)
-        on = np.zeros((replicas * chunks, units), np.int32)
-        wild = np.zeros((replicas * chunks, units), np.int32)
-        for task in span(replicas * chunks):
+        width = lanes.width(y)
+        wild = units + SPARE // 2  # the column where the counters of the non-finite begin
+        padded = wild + units + SPARE // 2
+        on = np.zeros((replicas * chunks, padded), np.uint8) if begin < 0 else scratch  # ROWS cannot overflow 8 bits
+
+        def units_of(x, task, j):
+            lanes.tally(on, task * padded + j, lanes.positive(x))
+            lanes.tally(on, task * padded + wild + j, lanes.wild(x))
+
+        for task in range(max(begin, 0), replicas * chunks if begin < 0 else end):
             r, first = task // chunks, task % chunks * ROWS
             for i in range(first, min(rows, first + ROWS)):
+                o = (r * rows + i) * units
+                j = 0
+                while j + width <= units:
+                    units_of(lanes.load(y, o + j), task, j)
+                    j += width
+                while j < units:
+                    units_of(lanes.one(y, o + j), task, j)
+                    j += 1
+        for r in range(replicas if begin < 0 or end < 0 else 0):
+            active[r] = 0
+            nonfinite[r] = 0
+            for task in range(r * chunks, (r + 1) * chunks):
                 for j in range(units):
-                    v = y[r, i, j]
-                    on[task, j] += np.int32(v > zero)
-                    wild[task, j] += np.int32(0) if abs(v) < inf else np.int32(1)
-        for r in range(replicas):
-            for j in range(units):
-                a, n = 0, 0
-                for task in range(r * chunks, (r + 1) * chunks):
-                    a += on[task, j]
-                    n += wild[task, j]
-                active[r, j], nonfinite[r, j] = a, n
+                    active[r, j] += np.int64(on[task, j])
+                    nonfinite[r, j] += np.int64(on[task, wild + j])
 
     return loops

@@ -13,50 +13,61 @@ from __future__ import annotations
 import numpy as np
 
 from ..backend import array_module
-from ._jit import ROWS
+from ._jit import AHEAD, ROWS, SPARE
 from .mask import BITS, unpack
 
 
-@np.errstate(all="ignore")
 def reference(g, mask, dz, db):
     xp = array_module(g)
     dz[...] = xp.where(unpack(mask, g.shape[-1]), g, 0)
     db[...] = dz.sum(axis=-2, keepdims=True)
 
 
-def numba(njit, span, in_place):
+def numba(njit, lanes, streaming):
     @njit
-    def loops(g, mask, dz, db):
+    def loops(g, mask, dz, db, scratch, begin, end):
         rows, units = g.shape[-2:]
         words = mask.shape[-1]
-        replicas = g.size // (rows * units)
-        g, dz = g.reshape((replicas, rows, units)), dz.reshape((replicas, rows, units))
-        mask, db = mask.reshape((replicas, rows, words)), db.reshape((replicas, units))
-        if in_place:
-            dz = g
+        replicas = db.size // units
+        db = db.reshape((replicas, units))
         chunks = (rows + ROWS - 1) // ROWS
-        zero, one = g.dtype.type(0), np.uint32(1)
-        partial = np.zeros((replicas * chunks, units), g.dtype)
+        width = lanes.width(g)
+        padded = units + SPARE
+        partial = np.zeros((replicas * chunks, padded), g.dtype) if begin < 0 else scratch
 
-        def block(g, word, dz, partial, first, n):  # n units of one row, from `first`; inlined, with n = 32 as a constant
-            for k in range(n):
-                d = g[first + k] if word & (one << np.uint32(k)) else zero
-                dz[first + k] = d
-                partial[first + k] += d
+        def some(load, word, o, j, task):  # the units that `load` takes at once, from number j of the row at o
+            d = lanes.keep(word >> np.uint32(j % BITS), load(g, o + j))
+            if streaming:
+                lanes.stream(d, dz, o + j)
+            else:
+                lanes.store(d, dz, o + j)
+            lanes.accumulate(partial, task * padded + j, d)
 
-        for task in span(replicas * chunks):
+        for task in range(max(begin, 0), replicas * chunks if begin < 0 else end):
             r, first = task // chunks, task % chunks * ROWS
             for i in range(first, min(rows, first + ROWS)):
+                o, m = (r * rows + i) * units, (r * rows + i) * words
                 for w in range(units // BITS):
-                    block(g[r, i], mask[r, i, w], dz[r, i], partial[task], BITS * w, BITS)
+                    word = mask.flat[m + w]
+                    for k in range(0, BITS, width):
+                        if streaming:
+                            lanes.prefetch(g, o + w * BITS + k + AHEAD // g.itemsize)
+                        some(lanes.load, word, o, w * BITS + k, task)
                 if units % BITS:
-                    full = units // BITS
-                    block(g[r, i], mask[r, i, full], dz[r, i], partial[task], BITS * full, units % BITS)
-        for r in range(replicas):
-            for j in range(units):
-                total = zero
-                for task in range(r * chunks, (r + 1) * chunks):
-                    total += partial[task, j]
-                db[r, j] = total
+                    word, j = mask.flat[m + words - 1], units // BITS * BITS
+                    while j + width <= units:
+                        some(lanes.load, word, o, j, task)
+                        j += width
+                    if width > 1 and j + width // 2 <= units:
+                        some(lanes.half, word, o, j, task)
+                        j += width // 2
+                    while j < units:
+                        some(lanes.one, word, o, j, task)
+                        j += 1
+        for r in range(replicas if begin < 0 or end < 0 else 0):
+            db[r] = 0
+            for task in range(r * chunks, (r + 1) * chunks):
+                for j in range(units):
+                    db[r, j] += partial[task, j]
 
     return loops

@@ -31,6 +31,7 @@ import numpy as np
 
 from .backend import array_module, is_array, module_name
 from .errors import GraphError, ShapeError
+from .kernels import owns
 
 Array = Any  # numpy.ndarray or cupy.ndarray
 
@@ -109,10 +110,10 @@ def primitive(function: Callable[..., tuple[Any, ...]]) -> Any:
             if type(array) is not kind or array.dtype is not dtype:
                 arrays = [_operand(x, first, name) for x in operands]
                 break
-        made = function(*arrays, **options)
+        value, vjp, *facts = function(*arrays, **options)
         result = new(type(first))
-        result.data = made[0] if type(made[0]) is kind else array_module(first.data).asarray(made[0])
-        result.node = Node(name, parents, *made[1:]) if recording() else None
+        result.data = value if type(value) is kind else array_module(first.data).asarray(value)
+        result.node = Node(name, parents, vjp, facts[0] if facts else None) if recording() else None
         result.grad = result.name = None
         return result
 
@@ -177,10 +178,10 @@ def gradients(loss: Var) -> dict[Var, Array]:
             "there is no graph behind this tensor: it is a leaf or was computed under no_graph(); "
             "call backward() on a loss computed from tensors, outside no_graph()"
         )
-    seed = array_module(loss.data).empty_like(loss.data)
+    seed = array_module(loss.data).empty(loss.data.shape, loss.data.dtype)
     seed.fill(1)
     pending: dict[Var, Array] = {loss: seed}  # the sum of the contributions so far
-    owned = {loss}  # the Vars whose pending array nothing else refers to
+    shared: set[Var] = set()  # the Vars whose pending array something else refers to
     leaves: dict[Var, Array] = {}
     queue = [(-loss.node.born, loss)]  # youngest first: a Var's turn comes when all its contributions are in
     while queue:
@@ -189,15 +190,14 @@ def gradients(loss: Var) -> dict[Var, Array]:
         pulls, parents = node.vjp, node.parents  # type: ignore[union-attr]
         separate = type(pulls) is tuple
         if not separate:
-            pulls, g = pulls(g if var in owned else g.copy(), parents), None
+            pulls, g = pulls(g.copy() if var in shared else g, parents), None
         for i, parent in enumerate(parents):
             if parent is None:
                 continue
-            d = pulls[i](g) if separate else pulls[i]
-            data = parent.data
+            d, data = pulls[i](g) if separate else pulls[i], parent.data
             if type(d) is not type(data) or d.shape != data.shape or d.dtype is not data.dtype:
                 d = _fit(d, data, node.op)  # type: ignore[union-attr]
-            fresh = d.base is None and d is not g
+            fresh = d is not g and (d.base is None or owns(d))
             if parent.node is None:
                 if parent in leaves:
                     d = _sum(leaves[parent], d)
@@ -206,11 +206,11 @@ def gradients(loss: Var) -> dict[Var, Array]:
                 leaves[parent] = d
             elif parent in pending:
                 pending[parent] = _sum(pending[parent], d)
-                owned.add(parent)
+                shared.discard(parent)
             else:
                 pending[parent] = d
-                if fresh:
-                    owned.add(parent)
+                if not fresh:
+                    shared.add(parent)
                 heappush(queue, (-parent.node.born, parent))
     return leaves
 

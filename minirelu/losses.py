@@ -9,12 +9,15 @@ broadcast to (B, B) without a word, and is refused.
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from typing import Any
+
+import numpy as np
 
 from .backend import array_module
 from .engine import Array, primitive, quiet
 from .errors import ShapeError
+
+ndarray, dot = np.ndarray, np.dot
 
 
 def _difference(prediction: Array, target: Array) -> tuple[Array, int]:
@@ -28,17 +31,25 @@ def _difference(prediction: Array, target: Array) -> tuple[Array, int]:
     return prediction - target, p[-2] * p[-1] or 1
 
 
-def _mean(losses: Array, entries: int) -> Array:
-    """The mean over the last two axes: one flat sum a replica, so that its order depends on (B, O) alone."""
-    return losses.reshape(*losses.shape[:-2], losses.shape[-2] * losses.shape[-1]).sum(axis=-1) / entries
+def _squares(e: Array) -> Array:
+    """Σ e² over the last two axes: one flat sum a replica, so that its order depends on (B, O) alone."""
+    flat = e.reshape(*e.shape[:-2], e.shape[-2] * e.shape[-1])
+    if type(e) is not ndarray:
+        return (flat * flat).sum(axis=-1)
+    if flat.ndim == 1:
+        return dot(flat, flat)
+    return np.array([dot(flat[r], flat[r]) for r in np.ndindex(flat.shape[:-1])], e.dtype).reshape(flat.shape[:-1])
 
 
-def _pulls(slope: Array, factor: float) -> tuple[Callable[[Array], Array], Callable[[Array], Array]]:
-    """The vjps for prediction and target where d loss / d prediction is factor·slope in each entry."""
-    return (
-        lambda g: slope * (g * factor)[..., None, None],
-        lambda g: slope * (g * -factor)[..., None, None],
-    )
+def _pull(slope: Array, factor: float) -> Any:
+    """The joint vjp for prediction and target where d loss / d prediction is factor·slope in each entry."""
+
+    def pull(g: Array, wanted: Any) -> tuple[Any, Any]:
+        scale = g * factor
+        d = slope * (scale[..., None, None] if scale.ndim else scale)
+        return d, None if wanted[1] is None else -d
+
+    return pull
 
 
 @primitive
@@ -46,7 +57,7 @@ def _pulls(slope: Array, factor: float) -> tuple[Callable[[Array], Array], Calla
 def mse(prediction: Array, target: Array) -> Any:
     """mean (p − t)² over the last two axes."""
     e, entries = _difference(prediction, target)
-    return _mean(e * e, entries), _pulls(e, 2 / entries)
+    return _squares(e) / entries, _pull(e, 2 / entries)
 
 
 @primitive
@@ -54,7 +65,7 @@ def mse(prediction: Array, target: Array) -> Any:
 def half_mse(prediction: Array, target: Array) -> Any:
     """mean ½(p − t)² over the last two axes."""
     e, entries = _difference(prediction, target)
-    return 0.5 * _mean(e * e, entries), _pulls(e, 1 / entries)
+    return _squares(e) / (2 * entries), _pull(e, 1 / entries)
 
 
 @primitive
@@ -65,4 +76,5 @@ def huber(prediction: Array, target: Array, *, delta: float = 1.0) -> Any:
     xp = array_module(e)
     size = xp.abs(e)
     loss = xp.where(size <= delta, 0.5 * (e * e), delta * (size - 0.5 * delta))
-    return _mean(loss, entries), _pulls(xp.clip(e, -delta, delta), 1 / entries)
+    total = loss.reshape(*loss.shape[:-2], loss.shape[-2] * loss.shape[-1]).sum(axis=-1)
+    return total / entries, _pull(xp.clip(e, -delta, delta), 1 / entries)

@@ -15,18 +15,20 @@ from __future__ import annotations
 
 import warnings
 from dataclasses import dataclass, field
+from heapq import heappop, heappush
 from typing import Any
 
 import numpy as np
 
 from . import kernels
 from .backend import to_host
-from .engine import Array, Var, toposort
+from .engine import Array, Node, Var
 from .errors import GraphError, ShapeError
 from .nn import Layer, evaluating
 
 RELU_NODES = ("affine_relu", "relu", "residual_relu")
 NEARLY = 0.01  # nearly dead: active, but on fewer than this share of the rows
+PENDING = 32  # batches whose counts are added up at once
 ALARM = 0.4  # a layer with a larger share of dead units gets a DeadUnitsWarning
 
 
@@ -54,11 +56,27 @@ class LayerActivity:
 
 @dataclass
 class _Counts:
-    """Rows seen, and per unit (R, O) on how many of them it was active and non-finite."""
+    """Rows seen, and per unit (R, O) on how many of them it was active and non-finite.
+
+    Counts of single batches wait in `pending`, and are added some dozens at a time: additions that follow each other find
+    their code and their sums in the cache, which between two training steps they do not.
+    """
 
     samples: int
     active: np.ndarray
     nonfinite: np.ndarray
+    pending: list[tuple[np.ndarray, np.ndarray]] = field(default_factory=list)
+
+    def settled(self) -> _Counts:
+        """These counts, with nothing pending."""
+        shape = self.active.shape
+        for active, nonfinite in self.pending:
+            if active.shape != shape:
+                active, nonfinite = active.reshape(shape), nonfinite.reshape(shape)
+            np.add(self.active, active, self.active)
+            np.add(self.nonfinite, nonfinite, self.nonfinite)
+        self.pending.clear()
+        return self
 
 
 @dataclass
@@ -76,8 +94,15 @@ class UnitActivity:
         """Add the ReLU outputs that `loss` (or any tensor computed from them) was computed from."""
         if not isinstance(loss, Var) or loss.node is None:
             raise GraphError("update takes a tensor with a graph; call it on the loss, outside no_graph()")
-        for name, (active, nonfinite, rows) in _relu_layers(loss).items():
-            self._add(name, active, nonfinite, rows)
+        taken: set[str] = set()
+        for var in _relu_outputs(loss):
+            name = _layer_name(var)
+            if name in taken:
+                name = _unique(name, taken)
+            taken.add(name)
+            facts = var.node.facts  # type: ignore[union-attr]
+            active, nonfinite = (facts["active"], facts["nonfinite"]) if facts else kernels.count_units(var.data)
+            self._add(name, active, nonfinite, var.data.shape[-2])
         if self.epoch is not None:
             self._warn(self.epoch)
 
@@ -101,35 +126,41 @@ class UnitActivity:
 
     def report(self) -> list[LayerActivity]:
         """A row for each layer in forward order and each replica."""
-        return [row for name, counts in self._layers.items() for row in _rows(name, counts)]
+        return [row for name, counts in self._layers.items() for row in _rows(name, counts.settled())]
 
     def dead_share(self) -> dict[str, np.ndarray]:
         """{layer: share of dead units (R,)}; NaN for a replica that has non-finite units in that layer."""
         shares = {}
         for name, counts in self._layers.items():
-            wild = counts.nonfinite.any(axis=-1)
+            wild = counts.settled().nonfinite.any(axis=-1)
             dead = (counts.active == 0).mean(axis=-1)
             shares[name] = np.where(wild, np.nan, dead)
         return shares
 
-    def _add(self, name: str, active: np.ndarray, nonfinite: np.ndarray, rows: int) -> None:
+    def _add(self, name: str, active: Array, nonfinite: Array, rows: int) -> None:
+        if type(active) is not np.ndarray:
+            active, nonfinite = to_host(active), to_host(nonfinite)
         counts = self._layers.get(name)
         if counts is None:
-            self._layers[name] = _Counts(rows, active.copy(), nonfinite.copy())
-            return
-        if counts.active.shape != active.shape:
+            units = active.shape[-1]
+            shape = active.size // max(units, 1), units
+            counts = self._layers[name] = _Counts(0, np.zeros(shape, np.int64), np.zeros(shape, np.int64))
+        elif active.size != counts.active.size or active.shape[-1] != counts.active.shape[-1]:
+            now = active.reshape(-1, active.shape[-1]).shape
             raise ShapeError(
-                f"layer {name} had (replicas, units) = {counts.active.shape} before and has {active.shape} now; "
+                f"layer {name} had (replicas, units) = {counts.active.shape} before and has {now} now; "
                 "use one UnitActivity for each net"
             )
         counts.samples += rows
-        counts.active += active
-        counts.nonfinite += nonfinite
+        counts.pending.append((active, nonfinite))
+        if len(counts.pending) >= PENDING:
+            counts.settled()
 
     def _warn(self, epoch: int) -> None:
         for name, counts in self._layers.items():
             if counts.samples < max(epoch, 1) or name in self._warned:
                 continue
+            counts.settled()
             dead = ((counts.active == 0) & (counts.nonfinite == 0)).mean(axis=-1)
             if (dead > ALARM).any():
                 self._warned.add(name)
@@ -154,37 +185,51 @@ def _rows(name: str, counts: _Counts) -> list[LayerActivity]:
     return [LayerActivity(name, r, units, d, k, u, w, n) for r, (d, k, u, w) in enumerate(zip(*totals, strict=True))]
 
 
-def _relu_layers(loss: Var) -> dict[str, tuple[np.ndarray, np.ndarray, int]]:
-    """{layer: (active (R, O), nonfinite (R, O), rows)} for the ReLU nodes behind `loss`, in forward order."""
-    found: dict[str, tuple[np.ndarray, np.ndarray, int]] = {}
-    for var in toposort(loss):
+def _relu_outputs(loss: Var) -> list[Var]:
+    """The outputs of the ReLU nodes behind `loss`, in forward order."""
+    found: list[Var] = []
+    seen: set[Var] = set()
+    stack = [loss]
+    while stack:
+        var = stack.pop()
         node = var.node
-        if node is None or node.op not in RELU_NODES:
-            continue
-        facts = node.facts or dict(zip(("active", "nonfinite"), kernels.count_units(var.data), strict=True))
-        active, nonfinite = (to_host(facts[key]) for key in ("active", "nonfinite"))
-        units = active.shape[-1]
-        name = _unique(_layer_name(var), found)
-        found[name] = active.reshape(-1, units), nonfinite.reshape(-1, units), var.data.shape[-2]
-    return found
+        if node.op in RELU_NODES:  # type: ignore[union-attr]
+            found.append(var)
+        for p in node.parents:  # type: ignore[union-attr]
+            if p is not None and p.node is not None and p not in seen:
+                seen.add(p)
+                stack.append(p)
+    return found if len(found) < 2 else sorted(found, key=lambda var: var.node.born)  # type: ignore[union-attr]
 
 
 def _layer_name(var: Var) -> str:
-    """The name of the nearest named parameter upstream of `var`, less its last part: "1.0.W" -> "1.0"."""
-    level = [var]
+    """The name of the parameter that was used last on the way to `var`, less its last part: "1.0.W" -> "1.0"."""
+    for p in var.node.parents:  # type: ignore[union-attr]
+        if p is not None and p.node is None and p.name:  # the usual case, a fused layer
+            return p.name.rpartition(".")[0] or p.name
+    return _name_further_up(var)
+
+
+def _name_further_up(var: Var) -> str:
+    """The youngest node is asked first, so that relu(x + f(x)) belongs to the last layer of f, not to what made x."""
+    node = var.node
+    queue: list[tuple[int, Node]] = []
     seen: set[Var] = set()
-    while level:
-        parents = [p for v in level if v.node for p in v.node.parents if p is not None and p not in seen]
-        for leaf in parents:
-            if leaf.node is None and leaf.name:
-                return leaf.name.rpartition(".")[0] or leaf.name
-        seen.update(level)
-        # youngest first: relu(x + f(x)) belongs to the last layer of f, not to the one that made x
-        level = sorted({p for p in parents if p.node}, key=lambda p: p.node.born, reverse=True)  # type: ignore[union-attr]
+    while node is not None:
+        for p in node.parents:
+            if p is None:
+                continue
+            if p.node is None:
+                if p.name:
+                    return p.name.rpartition(".")[0] or p.name
+            elif p not in seen:
+                seen.add(p)
+                heappush(queue, (-p.node.born, p.node))
+        node = heappop(queue)[1] if queue else None
     return "relu"
 
 
-def _unique(name: str, taken: dict[str, Any]) -> str:
+def _unique(name: str, taken: set[str]) -> str:
     """`name`, or name#2, name#3, … if a layer is used more than once."""
     candidate, k = name, 1
     while candidate in taken:

@@ -15,13 +15,19 @@ maximum, minimum, max and min share the gradient equally among tied entries.
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Sequence
 from typing import Any
+
+import numpy as np
 
 from . import kernels
 from .backend import array_module, is_array
 from .engine import Array, primitive
 from .errors import ShapeError
+
+ndarray, dot = np.ndarray, np.dot
+LARGE = kernels.POOLED_FROM // 4  # entries of a product that is worth memory of the pool
 
 Axis = int | tuple[int, ...] | None
 
@@ -100,22 +106,55 @@ def matmul(a, b):
 
 
 def _times(a: Array, b: Array) -> Array:
-    """a @ b; with one term in each sum it is a plain product, for which BLAS is slow."""
-    return a * b if a.shape[-1] == b.shape[-2] == 1 else a @ b
+    """a @ b. On NumPy matrices `dot`, which calls the same BLAS with the same bits at half the overhead.
+
+    Large products get memory of the pool. A stack of products with one term in each sum goes matrix by matrix, as
+    matmul does not hand these to BLAS.
+    """
+    if type(a) is not ndarray or type(b) is not ndarray:
+        return a @ b
+    if a.ndim == b.ndim == 2:
+        if len(a) * b.shape[1] < LARGE or a.dtype is not b.dtype:
+            return dot(a, b)
+        return dot(a, b, kernels.empty((len(a), b.shape[1]), a.dtype))
+    if a.ndim == b.ndim == 3 and a.shape[2] == 1 and len(a) == len(b):
+        out = np.empty((len(a), a.shape[1], b.shape[2]), a.dtype)
+        for left, right, product in zip(a, b, out, strict=True):
+            dot(left, right, product)
+        return out
+    return a @ b
 
 
-def _check_affine(x: Array, W: Array) -> None:
-    if x.ndim < 2 or x.shape[-1] != W.shape[-2]:
-        raise ShapeError(f"xW + b needs x (..., B, I) and W (..., I, O), got {x.shape} and {W.shape}")
+@functools.lru_cache(maxsize=64)
+def _ones(rows: int, dtype: str) -> np.ndarray:
+    return np.ones((1, rows), dtype)
+
+
+def _rows_sum(g: Array) -> Array:
+    """Σ over the batch of g (..., B, O), (..., 1, O); on a NumPy matrix as a product with ones, the quicker way."""
+    if type(g) is ndarray:
+        return _ones(g.shape[-2], g.dtype.char) @ g if g.ndim > 2 else dot(_ones(len(g), g.dtype.char), g)
+    return g.sum(axis=-2, keepdims=True)
+
+
+def _misfit(x: Array, W: Array) -> ShapeError:
+    return ShapeError(f"xW + b needs x (..., B, I) and W (..., I, O), got {x.shape} and {W.shape}")
 
 
 @primitive
 def affine(x, W, b):
     """xW + b: x (..., B, I), W (..., I, O), b (..., 1, O) -> (..., B, O)."""
-    _check_affine(x, W)
+    if x.ndim < 2 or x.shape[-1] != W.shape[-2]:
+        raise _misfit(x, W)
     y = _times(x, W)
     y += b
-    return y, (lambda g: _times(g, swap(W)), lambda g: swap(x) @ g, lambda g: g.sum(axis=-2, keepdims=True))
+
+    def pull(g, wanted):
+        dx = None if wanted[0] is None else _times(g, W.swapaxes(-1, -2))
+        dW = None if wanted[1] is None else _times(x.swapaxes(-1, -2), g)
+        return dx, dW, None if wanted[2] is None else _rows_sum(g)
+
+    return y, pull
 
 
 # ----------------------------------------------------------------------------------------------------- functions
@@ -342,36 +381,48 @@ def affine_relu(x, W, b):
 
     Keeps a mask of one bit per unit and row instead of the pre-activation. Facts: `active` and `nonfinite`, (..., O).
     """
-    _check_affine(x, W)
+    if x.ndim < 2 or x.shape[-1] != W.shape[-2]:
+        raise _misfit(x, W)
     z = _times(x, W)
     if not z.flags.c_contiguous:  # NumPy gave the product the order of x
         z = array_module(z).ascontiguousarray(z)
-    shape = z.shape
-    ready = b.shape == (*shape[:-2], 1, shape[-1]) and b.flags.c_contiguous
-    y, mask, active, nonfinite = kernels.bias_relu_forward(z, b, out=z, checked=ready)
+    if b.shape == (*z.shape[:-2], 1, z.shape[-1]) and b.flags.c_contiguous:
+        y, mask, active, nonfinite = kernels.rectify(z, b)
+    else:
+        y, mask, active, nonfinite = kernels.bias_relu_forward(z, b, out=z)
 
     def pull(g, wanted):
         if not g.flags.c_contiguous:
             g = array_module(g).ascontiguousarray(g)
         dz, db = kernels.relu_backward(g, mask, out=g, checked=True)
-        dx = None if wanted[0] is None else _times(dz, swap(W))
-        return dx, None if wanted[1] is None else swap(x) @ dz, db
+        dx = None if wanted[0] is None else _times(dz, W.swapaxes(-1, -2))
+        return dx, None if wanted[1] is None else _times(x.swapaxes(-1, -2), dz), db
 
     return y, pull, {"active": active, "nonfinite": nonfinite}
 
 
 @primitive
 def residual_relu(skip, z):
-    """relu(skip + z), the table of special values with s = skip + z."""
+    """relu(skip + z) in a fused kernel, the table of special values with s = skip + z. Facts as in `affine_relu`."""
     xp = array_module(skip, z)
-    s = skip + z
-    active = s > 0
+    if skip.shape != z.shape or z.ndim < 2 or z.dtype.kind != "f":
+        s = skip + z  # what the kernel does not take: broadcasting, vectors, the complex numbers of a gradient check
+        y, active = xp.where(s <= 0, 0, s), s > 0
 
-    def pull(g, wanted):
-        view = xp.where(active, g, 0)[...]  # two views: the engine must not take either for its own
+        def pull(g, wanted):
+            view = xp.where(active, g, 0)[...]  # two views: the engine must not take either for its own
+            return view, view
+
+        return y, pull
+
+    y, mask, active, nonfinite = kernels.residual_relu(z, skip)
+
+    def pull_fused(g, wanted):
+        dz, _ = kernels.relu_backward(g, mask, out=g if g.flags.c_contiguous else None)
+        view = dz[...]
         return view, view
 
-    return xp.where(s <= 0, 0, s), pull
+    return y, pull_fused, {"active": active, "nonfinite": nonfinite}
 
 
 def batch_moments(x: Array) -> tuple[Array, Array]:

@@ -1,4 +1,4 @@
-"""Optimisers, sorted by complexity; each `update` is the textbook formula, in PyTorch's convention.
+"""Optimisers, sorted by complexity, in PyTorch's convention; the formulas are in kernels/optimiser_step.py, in one pass.
 
     SGD(lr)                            θ ← θ − ηg
     HeavyBall(lr, beta)                v ← βv + g;            θ ← θ − ηv
@@ -16,11 +16,11 @@ import math
 import weakref
 from collections.abc import Callable, Iterable, Sequence
 from sys import getrefcount
-from types import ModuleType
 from typing import Any, ClassVar
 
 import numpy as np
 
+from . import kernels
 from .backend import ALONE, array_module, to_host
 from .engine import Array, Var, quiet
 from .errors import GraphError, ShapeError
@@ -28,17 +28,35 @@ from .errors import GraphError, ShapeError
 Hyper = float | Sequence[float] | np.ndarray
 
 
+class Setting:
+    """A hyper-parameter in [lowest, below), checked whenever it is set; a float, or one value a replica."""
+
+    def __init__(self, lowest: float, below: float) -> None:
+        self.lowest, self.below = lowest, below
+
+    def __set_name__(self, owner: type, name: str) -> None:
+        self.name = name
+
+    def __get__(self, opt: Any, owner: type | None = None) -> Any:
+        return self if opt is None else opt.__dict__[self.name]
+
+    def __set__(self, opt: Any, value: Hyper) -> None:
+        opt.__dict__[self.name] = opt._checked(self.name, value)
+        opt._stale = True
+
+
 class Optimiser:
     """Common work: checking, hyper-parameters per replica, and steps that leave existing graphs true.
 
-    A subclass names its `hyper` parameters and its `slots` (state arrays a parameter, zero at first) and gives
-    `coefficients()` and `update(xp, θ, g, new, *coefficients, *slots)`, which writes the new parameter to `new`; `xp` is
-    the array module.
+    A subclass names its `hyper` parameters, its `slots` (state arrays a parameter, zero at first) and its `rule`, the
+    formula in kernels/optimiser_step.py; or it overrides `update`.
     """
 
     hyper: ClassVar[tuple[str, ...]] = ("lr",)
     slots: ClassVar[tuple[str, ...]] = ()
-    update: Callable[..., None]
+    rule: ClassVar[str] = ""
+    steady: ClassVar[bool] = True  # the coefficients are the same at every step, until a hyper-parameter is set
+    lr: Any = Setting(0.0, math.inf)
 
     def __init__(self, parameters: Iterable[Var], **hyper: Hyper) -> None:
         self.parameters = list(dict.fromkeys(parameters))
@@ -49,17 +67,20 @@ class Optimiser:
             slot: [array_module(p.data).zeros_like(p.data) for p in self.parameters] for slot in self.slots
         }
         self._spare: list[Array] = [None for _ in self.parameters]
-        self._used: list[weakref.ref[Any] | None] = [None for _ in self.parameters]
+        self._used: list[Callable[[], Any]] = [_nothing for _ in self.parameters]  # the last step's gradients, if alive
+        self._known: list[Array] = [None for _ in self.parameters]  # the arrays that the last step has left
+        self._shapes: list[tuple[int, ...]] = [() for _ in self.parameters]
+        self._odd: set[int] = set()  # parameters whose arrays are not as the kernels want them
+        self._columns: list[Array] = []  # the coefficients, an array a parameter
+        self._stale = True
         for name, value in hyper.items():
             setattr(self, name, value)
-
-    def __setattr__(self, name: str, value: Any) -> None:
-        super().__setattr__(name, self._checked(name, value) if name in self.hyper else value)
 
     def _checked(self, name: str, value: Hyper) -> float | np.ndarray:
         """A float, or a float64 array (R, 1, 1) that broadcasts over parameters (R, I, O)."""
         array = np.asarray(value, np.float64)
-        lowest, below = _RANGES[name]
+        setting = getattr(type(self), name)
+        lowest, below = setting.lowest, setting.below
         if not (np.isfinite(array).all() and (array >= lowest).all() and (array < below).all()):
             raise ValueError(f"{type(self).__name__} was given {name}={value!r}; expected {lowest} <= {name} < {below}")
         if array.ndim == 0:
@@ -73,8 +94,15 @@ class Optimiser:
         return array.reshape(-1, 1, 1)
 
     def coefficients(self) -> tuple[Any, ...]:
-        """What `update` needs besides arrays, in float64: the hyper-parameters, or numbers derived from them."""
+        """What the formula of the step number `steps + 1` needs besides arrays, in float64."""
         return tuple(getattr(self, name) for name in self.hyper)
+
+    def update(self, moves: list[tuple[Array, ...]]) -> None:
+        """Write each new parameter: a move is (x, g, new, c, *state), all C-contiguous, c the coefficients, (n, 1) or (n, R).
+
+        An optimiser of your own writes to `new` and to the state, and leaves x and g as they are.
+        """
+        kernels.optimiser_steps(self.rule, moves)
 
     @quiet
     def step(self) -> None:
@@ -82,30 +110,56 @@ class Optimiser:
 
         Parameters are rebound, never written in place, so a graph that was built before the step stays true after it.
         """
-        spares, used, moves = self._spare, self._used, []
-        for p, last in zip(self.parameters, used, strict=True):
-            x, g = p.data, p.grad
-            if g is None or g.shape != x.shape or g.dtype != x.dtype or (last is not None and last() is g):
-                self._refuse(p)
-            moves.append((p, x, g))
-        self.steps += 1
-        update, constants, state = self.update, self.coefficients(), list(self.state.values())
-        dtype = None
-        for i, (p, x, g) in enumerate(moves):
-            if dtype is None or x.dtype != dtype:  # as arrays, because NumPy is three times slower with Python floats
-                dtype, xp = x.dtype, array_module(x)
-                cast = [xp.asarray(c, dtype) for c in constants]
+        if self._stale or not self.steady:
+            self._tabulate()
+        moves, moved, known, shapes, columns = [], [], self._known, self._shapes, self._columns
+        spares, used, slots = self._spare, self._used, [self.state[slot] for slot in self.slots]
+        for i, p in enumerate(self.parameters):
+            x, g = p.data, p.grad  # type: Array, Any
+            if x is not known[i]:
+                self._meet(i, x)
+            if g is None or g.shape != shapes[i] or g.dtype is not x.dtype or used[i]() is g:
+                self._examine(i, p)
             # the array from before the last step is written again, unless a graph (or anybody) still refers to it
-            new = spares[i] if getrefcount(spares[i]) == ALONE else xp.empty_like(x)
-            if new.shape != x.shape or new.dtype != dtype or new.base is not None:
-                new = xp.empty_like(x)
-            if state:
-                update(xp, x, g, new, *cast, *[slot[i] for slot in state])
-            else:
-                update(xp, x, g, new, *cast)
-            spares[i], p.data, used[i] = x, new, weakref.ref(g)
+            new = spares[i] if getrefcount(spares[i]) == ALONE else array_module(x).empty(x.shape, x.dtype)
+            move = (x, g, new, columns[i], *[slot[i] for slot in slots]) if slots else (x, g, new, columns[i])
+            moves.append(self._even(move) if i in self._odd or not g.flags.c_contiguous else move)
+            moved.append((x, g, new))
+        self.update(moves)
+        self.steps += 1
+        for i, (x, g, new) in enumerate(moved):
+            self.parameters[i].data = known[i] = new
+            spares[i] = x if x.base is None else None
+            used[i] = weakref.ref(g)
 
-    def _refuse(self, p: Var) -> None:
+    def _meet(self, i: int, x: Array) -> None:
+        """Learn about the array of parameter i, which is not the one that the last step has left."""
+        self._spare[i], self._known[i], self._shapes[i] = None, x, x.shape
+        if 1 < x.ndim < 4 and x.flags.c_contiguous:
+            self._odd.discard(i)
+        else:
+            self._odd.add(i)
+        self._tabulate()
+
+    def _tabulate(self) -> None:
+        """The coefficients as one array a parameter, (n, 1) or (n, R), in its array module and dtype."""
+        values = np.stack(np.broadcast_arrays(*(np.reshape(c, -1) for c in self.coefficients())))
+        made: list[Array] = []
+        for x in (p.data for p in self.parameters):
+            alike = made and type(made[-1]) is type(x) and made[-1].dtype == x.dtype
+            made.append(made[-1] if alike else array_module(x).asarray(values, x.dtype))
+        self._columns[:] = made
+        self._stale = False
+
+    def _even(self, move: tuple[Array, ...]) -> tuple[Array, ...]:
+        """The arrays of a move as C-contiguous (R, I, O) or (1, 1, size); what is written (all but x and g) is a view."""
+        x, g, new, c, *state = move
+        shape, xp = (x.shape[0] if x.ndim > 2 else 1, 1, -1), array_module(x, g)
+        x, g, new, *state = (a.reshape(shape) for a in (xp.ascontiguousarray(x), xp.ascontiguousarray(g), new, *state))
+        return x, g, new, c, *state
+
+    def _examine(self, i: int, p: Var) -> None:
+        """Refuse the gradient of parameter i, with the reason, unless it is right after all."""
         name = p.name or "without a name"
         if p.grad is None:
             raise GraphError(f"parameter {name} has no gradient; call loss.backward() on a loss that depends on it")
@@ -114,6 +168,8 @@ class Optimiser:
                 f"parameter {name} is {p.data.dtype} {p.data.shape}, its gradient {p.grad.dtype} {p.grad.shape}; "
                 "they must agree"
             )
+        if self._used[i]() is not p.grad:
+            return
         raise GraphError(
             f"the gradient of parameter {name} was already used by the previous step; call loss.backward() first "
             "(if the loss does not depend on this parameter, leave it out of the optimiser)"
@@ -135,23 +191,17 @@ class Optimiser:
                 f"parameters: it has {sorted(arrays)}, expected {sorted(mine)} with the same shapes"
             )
         hyper = {name: self._checked(name, arrays[f"hyper.{name}"].squeeze()) for name in self.hyper}
-        self.steps = int(arrays["steps"])
+        self.steps, self._stale = int(arrays["steps"]), True
         self.__dict__.update(hyper)
         for slot in self.slots:
             self.state[slot] = [
                 array_module(p.data).array(arrays[f"{slot}.{i}"], p.data.dtype) for i, p in enumerate(self.parameters)
             ]
-        self._used = [None for _ in self.parameters]
+        self._used = [_nothing for _ in self.parameters]
 
 
-# name: (lowest allowed value, value it must stay below)
-_RANGES = {
-    "lr": (0.0, math.inf),
-    "beta": (0.0, 1.0),
-    "beta1": (0.0, 1.0),
-    "beta2": (0.0, 1.0),
-    "eps": (0.0, math.inf),
-}
+def _nothing() -> None:
+    return None
 
 
 def _power(base: float | np.ndarray, exponent: int) -> Any:
@@ -164,53 +214,33 @@ def _power(base: float | np.ndarray, exponent: int) -> Any:
 class SGD(Optimiser):
     """θ ← θ − ηg."""
 
-    lr: Any
+    rule = "sgd"
 
     def __init__(self, parameters: Iterable[Var], lr: Hyper) -> None:
         super().__init__(parameters, lr=lr)
-
-    def update(self, xp: ModuleType, x: Array, g: Array, new: Array, lr: Array) -> None:
-        xp.multiply(g, lr, new)
-        xp.subtract(x, new, new)
 
 
 class HeavyBall(Optimiser):
     """v ← βv + g; θ ← θ − ηv (Polyak 1964)."""
 
-    hyper = ("lr", "beta")
-    slots = ("v",)
-    lr: Any
-    beta: Any
+    rule, hyper, slots = "heavy_ball", ("lr", "beta"), ("v",)
+    beta: Any = Setting(0.0, 1.0)
 
     def __init__(self, parameters: Iterable[Var], lr: Hyper, beta: Hyper = 0.9) -> None:
         super().__init__(parameters, lr=lr, beta=beta)
-
-    def update(self, xp: ModuleType, x: Array, g: Array, new: Array, lr: Array, beta: Array, v: Array) -> None:
-        v *= beta
-        v += g
-        xp.multiply(v, lr, new)
-        xp.subtract(x, new, new)
 
 
 class Nesterov(HeavyBall):
     """v ← βv + g; θ ← θ − η(g + βv) (Nesterov 1983, in the one-point form)."""
 
-    def update(self, xp: ModuleType, x: Array, g: Array, new: Array, lr: Array, beta: Array, v: Array) -> None:
-        v *= beta
-        v += g
-        xp.multiply(v, beta, new)
-        new += g
-        new *= lr
-        xp.subtract(x, new, new)
+    rule = "nesterov"
 
 
 class EMAMomentum(Optimiser):
     """m ← βm + (1 − β)g; θ ← θ − ηm: the paper's momentum (Eq. 6–7), HeavyBall(η(1 − β), β) in another form."""
 
-    hyper = ("lr", "beta")
-    slots = ("m",)
-    lr: Any
-    beta: Any
+    rule, hyper, slots = "ema", ("lr", "beta"), ("m",)
+    beta: Any = Setting(0.0, 1.0)
 
     def __init__(self, parameters: Iterable[Var], lr: Hyper, beta: Hyper = 0.9) -> None:
         super().__init__(parameters, lr=lr, beta=beta)
@@ -218,25 +248,15 @@ class EMAMomentum(Optimiser):
     def coefficients(self) -> tuple[Any, ...]:
         return self.lr, self.beta, 1 - self.beta
 
-    def update(
-        self, xp: ModuleType, x: Array, g: Array, new: Array, lr: Array, beta: Array, rest_of_one: Array, m: Array
-    ) -> None:
-        xp.multiply(g, rest_of_one, new)
-        m *= beta
-        m += new
-        xp.multiply(m, lr, new)
-        xp.subtract(x, new, new)
-
 
 class Adam(Optimiser):
     """m ← β₁m + (1 − β₁)g; v ← β₂v + (1 − β₂)g²; θ ← θ − η·m̂/(√v̂ + eps) with m̂ = m/(1 − β₁ᵗ), v̂ = v/(1 − β₂ᵗ)."""
 
-    hyper = ("lr", "beta1", "beta2", "eps")
-    slots = ("m", "v")
-    lr: Any
-    beta1: Any
-    beta2: Any
-    eps: Any
+    rule, hyper, slots = "adam", ("lr", "beta1", "beta2", "eps"), ("m", "v")
+    steady = False
+    beta1: Any = Setting(0.0, 1.0)
+    beta2: Any = Setting(0.0, 1.0)
+    eps: Any = Setting(0.0, math.inf)
 
     def __init__(
         self,
@@ -249,36 +269,7 @@ class Adam(Optimiser):
         super().__init__(parameters, lr=lr, beta1=beta1, beta2=beta2, eps=eps)
 
     def coefficients(self) -> tuple[Any, ...]:
-        rate = self.lr / (1 - _power(self.beta1, self.steps))
-        root = 1 / np.sqrt(1 - _power(self.beta2, self.steps))
+        step = self.steps + 1
+        rate = self.lr / (1 - _power(self.beta1, step))
+        root = 1 / np.sqrt(1 - _power(self.beta2, step))
         return rate, self.beta1, 1 - self.beta1, self.beta2, 1 - self.beta2, root, self.eps
-
-    def update(
-        self,
-        xp: ModuleType,
-        x: Array,
-        g: Array,
-        new: Array,
-        rate: Array,
-        beta1: Array,
-        rest1: Array,
-        beta2: Array,
-        rest2: Array,
-        root: Array,
-        eps: Array,
-        m: Array,
-        v: Array,
-    ) -> None:
-        xp.multiply(g, rest1, new)
-        m *= beta1
-        m += new
-        xp.multiply(g, g, new)
-        new *= rest2
-        v *= beta2
-        v += new
-        xp.sqrt(v, new)
-        new *= root
-        new += eps
-        xp.divide(m, new, new)
-        new *= rate
-        xp.subtract(x, new, new)

@@ -5,7 +5,7 @@ import sys
 import fake_cupy
 import numpy as np
 import pytest
-from numpy.testing import assert_array_equal
+from numpy.testing import assert_allclose, assert_array_equal
 
 from minirelu import Tensor, kernels, losses, ops
 from minirelu.backend import ALONE, array_module, is_array, module_name, to_device, to_host
@@ -92,7 +92,10 @@ def test_ops_give_the_same_on_another_array_type(name, cupy):
         assert type(ours) is fake_cupy.ndarray
         assert ours.dtype == theirs.dtype
         assert ours.shape == theirs.shape
-        assert_array_equal(ours.get(), theirs)
+        if name in ("mse", "half_mse"):  # NumPy sums the squares by BLAS, in another order
+            assert_allclose(ours.get(), theirs, rtol=50 * np.finfo(theirs.dtype).eps)  # fewer than 50 terms
+        else:
+            assert_array_equal(ours.get(), theirs)
 
 
 def test_every_primitive_is_called_above():

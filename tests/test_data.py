@@ -10,7 +10,7 @@ from numpy.testing import assert_allclose, assert_array_equal
 from minirelu import data
 from minirelu.errors import DataError, ShapeError
 
-SHAPES = {"diabetes": (442, 10), "friedman1": (1000, 10), "gaussian": (1000, 5)}
+SHAPES = {"diabetes": (442, 10), "friedman1": (1000, 10), "sine": (1000, 1), "gaussian": (1000, 5)}
 every_set = pytest.mark.parametrize("name", SHAPES)
 
 # A mean of 1000 numbers of size 1, and one division: far below 1000 roundings.
@@ -24,7 +24,7 @@ def load(name, **options):
 
 
 def test_the_list_of_sets():
-    assert set(data.SETS) == set(SHAPES)
+    assert set(data.SETS) == {*SHAPES, "airfoil", "real_estate", "superconductivity", "facebook"}
 
 
 @every_set
@@ -85,6 +85,30 @@ def test_gaussian_is_a_linear_target_of_unit_length():
     assert abs(X.var() - 1) <= 5 * np.sqrt(2 / X.size)
 
 
+def test_sine_is_its_formula():
+    X, y = data.load("sine", standardise=False)
+    assert_array_equal(y, np.sin(2 * np.pi * X))
+    assert -1 <= X.min() < -0.9 < 0.9 < X.max() < 1
+
+
+@every_set
+def test_a_table_names_its_columns_and_its_source(name):
+    table = data.read(name)
+    assert (len(table.inputs), table.X.shape) == (SHAPES[name][1], SHAPES[name])
+    assert table.note.startswith(f"{name}: ")
+    assert f"{len(table.X):,}" in table.note
+    assert_array_equal(table.y, load(name, standardise=False)[1])
+
+
+def test_another_column_may_be_the_target():
+    X, y = data.load("gaussian", standardise=False)
+    others, x2 = data.load("gaussian", target="x2", standardise=False)
+    assert_array_equal(x2[:, 0], X[:, 1])
+    assert_array_equal(others, np.column_stack([X[:, [0, 2, 3, 4]], y]))
+    with pytest.raises(DataError, match=r"gaussian has no column 'x9'; it has x1, x2, x3, x4, x5, y"):
+        data.load("gaussian", target="x9")
+
+
 def test_constant_columns_become_0():
     X = np.column_stack([np.full(7, 0.1), np.arange(7.0), np.zeros(7), 1e9 + np.arange(7) * 1e-7, np.full(7, -3e-300)])
     (scaled,) = data.standardised(X)
@@ -141,8 +165,10 @@ def test_a_split_needs_as_many_targets_as_rows():
 
 
 def test_an_unknown_name_lists_the_known_ones():
-    with pytest.raises(DataError, match="no data set called 'iris'; expected one of diabetes, friedman1, gaussian"):
+    with pytest.raises(DataError, match="no data set called 'iris'; expected one of diabetes, friedman1, sine, gaussian, air"):
         data.load("iris")
+    with pytest.raises(DataError, match=r"'airfoyl' \(did you mean 'airfoil'"):
+        data.load("airfoyl")
 
 
 def test_without_scikit_learn_the_sentence_says_what_to_install(monkeypatch):
@@ -154,5 +180,5 @@ def test_without_scikit_learn_the_sentence_says_what_to_install(monkeypatch):
 
 
 def test_importing_data_does_not_import_scikit_learn():
-    code = "import sys, minirelu.data; sys.exit('sklearn' in sys.modules)"
+    code = "import sys, minirelu.data; sys.exit(any(m in sys.modules for m in ('sklearn', 'polars', 'gzip', 'csv')))"
     assert subprocess.run([sys.executable, "-c", code], timeout=60, check=False).returncode == 0

@@ -6,6 +6,7 @@ import math
 import os
 import subprocess
 import sys
+import types
 from pathlib import Path
 
 import numpy as np
@@ -15,12 +16,13 @@ from strategies import laid_out, special
 
 from minirelu import kernels
 from minirelu.errors import BackendUnavailableError, ShapeError
-from minirelu.kernels import _jit, mask, philox
+from minirelu.kernels import _jit, _plain, mask, philox
 
 DTYPES = [np.float32, np.float64]
 UNITS = [0, 1, 31, 32, 33, 127, 128, 129, 1023]  # around the 32 bits of a word, and one long odd row
-ROWS = [0, 1, 255, 256, 257, 600]  # around the 256 rows of a chunk (_jit.ROWS), and three chunks
-SHAPES = [(3, units) for units in UNITS] + [(B, 5) for B in ROWS] + [(257, 33)]
+CHUNK = _jit.ROWS
+ROWS = [0, 1, CHUNK - 1, CHUNK, CHUNK + 1, 2 * CHUNK + 44]  # around the rows of a chunk, and three chunks
+SHAPES = [(3, units) for units in UNITS] + [(B, 5) for B in ROWS] + [(CHUNK + 1, 33)]
 LEADING = [(), (3,), (2, 3)]
 
 # -------------------------------------------------------------------------------------------------------- formulas
@@ -180,13 +182,13 @@ def test_parallel_equals_serial_bit_for_bit(monkeypatch, units):
 
 
 def test_the_order_of_the_compiled_sums():
-    """Rows in order within chunks of 256, chunks in order: it depends on (B, O) alone (DESIGN §4.7)."""
+    """Rows in order within chunks of 128, chunks in order: it depends on (B, O) alone (DESIGN §4.7)."""
     if _jit.missing():
         pytest.skip(_jit.missing())
-    _, _, g = drawn((600, 33), np.float32)
+    _, _, g = drawn((2 * CHUNK + 44, 33), np.float32)
     with kernels.using("numba"):
         db = kernels.relu_backward(g, mask.pack(np.ones(g.shape, bool)))[1]
-    chunks = [np.add.accumulate(g[first : first + 256])[-1] for first in (0, 256, 512)]
+    chunks = [np.add.accumulate(g[first : first + CHUNK])[-1] for first in (0, CHUNK, 2 * CHUNK)]
     assert_same_bits(db[0], chunks[0] + chunks[1] + chunks[2])
     assert not np.array_equal(db[0], chunks[2] + chunks[1] + chunks[0])  # the order shows in the last bits
 
@@ -289,7 +291,7 @@ def read_only(array):
 
 
 REFUSED_FORWARD = {
-    "z is a list": (lambda out: ([[1.0]], BIAS), {}, TypeError, "z must be a NumPy or CuPy array, got list"),
+    "z is a list": (lambda out: ([[1.0]], BIAS), {}, TypeError, "z must be a NumPy or CuPy array, or .*, got list"),
     "z is integers": (lambda out: (Z.astype(int), BIAS), {}, TypeError, "z must be float32 or float64, got int64"),
     "z has one axis": (lambda out: (Z[0], BIAS), {}, ShapeError, r"at least two axes, got shape \(40,\)"),
     "b has another dtype": (lambda out: (Z, BIAS.astype(float)), {}, TypeError, "z is float32 and b is float64"),
@@ -320,7 +322,7 @@ def test_what_the_forward_pass_refuses(backend, case):
 @pytest.mark.parametrize(
     ("arguments", "outputs", "error", "sentence"),
     [
-        (([[1.0]], PACKED), {}, TypeError, "g must be a NumPy or CuPy array"),
+        (([[1.0]], PACKED), {}, TypeError, "g must be a NumPy or CuPy array, or .*, got list"),
         ((G.astype(np.float16), PACKED), {}, TypeError, "g must be float32 or float64"),
         ((G, PACKED[:, :1]), {}, ShapeError, r"mask must be uint32 \(4, 2\), got uint32 \(4, 1\)"),
         ((G, PACKED[:3]), {}, ShapeError, r"got uint32 \(3, 2\)"),
@@ -415,36 +417,49 @@ def plainly(function):
     return function
 
 
+# the words of _plain.py as ordinary functions
+WORDS = types.SimpleNamespace(**{n: getattr(f, "py_func", f) for n, f in vars(_plain).items() if callable(f)})
+
+
 @pytest.mark.parametrize("name", kernels.KERNELS)
 def test_reference_and_compiled_loops_take_the_same_arguments(name):
-    module = kernels.KERNELS[name]
-    loops = module.numba(plainly, range, False)
-    assert list(inspect.signature(loops).parameters) == list(inspect.signature(module.reference).parameters)
+    kernel = kernels.KERNELS[name]
+    loops = kernel.numba(plainly, WORDS, False)
+    assert list(inspect.signature(loops).parameters) == [
+        *inspect.signature(kernel.reference).parameters,
+        "scratch",
+        "begin",
+        "end",
+    ]
 
 
 @pytest.mark.parametrize("in_place", [False, True])
-def test_the_compiled_loops_are_true_in_plain_python_too(in_place):
+@pytest.mark.parametrize("streaming", [False, True])
+def test_the_compiled_loops_are_true_in_plain_python_too(in_place, streaming):
     """The same source without Numba: what is compiled is what is read, and no index is out of bounds."""
-    z, b, g = drawn((1, 258, 33), np.float64)
+    rows = 2 * CHUNK + 2
+    z, b, g = drawn((1, rows, 33), np.float64)
     z[0, 3, 2], z[0, 4, 2], z[0, 5, 32] = np.inf, np.nan, np.nan
-    forward, backward, counts = (module.numba(plainly, range, in_place) for module in kernels.KERNELS.values())
+    names = "bias_relu_forward", "relu_backward", "count_units"
+    forward, backward, counts = (kernels.KERNELS[name].numba(plainly, WORDS, streaming) for name in names)
     given, y = z.copy(), np.empty_like(z)
-    packed, active, nonfinite = np.empty((1, 258, 2), np.uint32), np.empty((1, 33), np.int64), np.empty((1, 33), np.int64)
+    packed, active, nonfinite = np.empty((1, rows, 2), np.uint32), np.empty((1, 33), np.int64), np.empty((1, 33), np.int64)
     y = given if in_place else y
-    forward(given, b, y, packed, active, nonfinite)
+    forward(given, b, y, packed, active, nonfinite, z, None, -1, -1)
     assert_forward((y, packed, active, nonfinite), z, b)
     given = g.copy()
     dz, db = given if in_place else np.empty_like(g), np.empty((1, 1, 33))
-    backward(given, packed, dz, db)
+    backward(given, packed, dz, db, None, -1, -1)
     assert_backward((dz, db), g, z + b > 0)
-    counts(y, active, nonfinite)
+    counts(y, active, nonfinite, None, -1, -1)
     assert_array_equal(active, np.count_nonzero(z + b > 0, axis=1))
     assert_array_equal(nonfinite, np.count_nonzero(~np.isfinite(y), axis=1))
 
 
 def test_available_names_every_kernel_and_backend():
     table = kernels.available()
-    assert set(table) == {"bias_relu_forward", "relu_backward", "count_units"}
+    assert set(table) == set(kernels.KERNELS)
+    assert {"bias_relu_forward", "relu_backward", "count_units", "residual_relu", "sgd", "adam"} <= set(table)
     for row in table.values():
         assert set(row) == {"reference", "numba", "cuda"}
         assert row["reference"] == "ok"
@@ -453,9 +468,9 @@ def test_available_names_every_kernel_and_backend():
 
 def test_using_chooses_and_gives_back(monkeypatch):
     calls = []
-    module = kernels.KERNELS["count_units"]
-    plain = module.reference
-    monkeypatch.setattr(module, "reference", lambda *arrays: calls.append("reference") or plain(*arrays))
+    kernel = kernels.KERNELS["count_units"]
+    noted = kernel._replace(reference=lambda *arrays: calls.append("reference") or kernel.reference(*arrays))
+    monkeypatch.setitem(kernels.KERNELS, "count_units", noted)
     with kernels.using("reference"):
         kernels.count_units(Z)
         with kernels.using("auto"):
@@ -531,9 +546,9 @@ def test_kernels_compile_where_no_folder_can_hold_the_cache(monkeypatch):
         return decorate if options.get("cache") else njit(**options)
 
     monkeypatch.setattr(numba, "njit", without_locator)
-    loops = _jit.compiled.__wrapped__(kernels.KERNELS["count_units"].numba, False, False)
+    loops = _jit.compiled.__wrapped__(kernels.KERNELS["count_units"].numba)
     active, nonfinite = np.empty(40, np.int64), np.empty(40, np.int64)
-    loops(np.abs(Z), active, nonfinite)
+    loops(np.abs(Z), active, nonfinite, np.empty((0, 0), np.uint8), -1, -1)
     assert tried == [True, False]
     assert active.tolist() == [4] * 40
     assert nonfinite.tolist() == [0] * 40

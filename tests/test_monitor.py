@@ -4,6 +4,8 @@ import warnings
 
 import numpy as np
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 from numpy.testing import assert_array_equal
 
 from minirelu import Tensor, engine, init, losses, monitor, nn, ops, optim
@@ -305,3 +307,89 @@ def test_names_of_what_is_counted():
     assert set(monitor.RELU_NODES) == {"affine_relu", "relu", "residual_relu"}
     for name in monitor.RELU_NODES:
         assert callable(getattr(ops, name))
+
+
+# ------------------------------------------------------------------------------------------- any net, by brute force
+
+
+@st.composite
+def nets(draw):
+    """A net of dense layers, residual blocks and batch norm before ReLU, some replicas of it diverged, and its inputs."""
+    seeds = draw(st.sampled_from([None, [1], [1, 2, 3]]))
+    rng = make_rng(draw(st.integers(0, 99))) if seeds is None else init.replicas(seeds)
+    width = draw(st.integers(1, 5))
+
+    def hidden(inputs):
+        if draw(st.booleans()):
+            return [dense(inputs, width, rng)]
+        return [linear(inputs, width, rng), nn.BatchNorm(width, rng=rng, dtype=np.float64), nn.Activation("relu")]
+
+    layers = hidden(3)
+    for _ in range(draw(st.integers(0, 3))):
+        outer = draw(st.sampled_from(["none", None, "relu"]))
+        layers += hidden(width) if outer == "none" else [nn.Residual(*hidden(width), activation=outer)]
+    net = nn.Sequential(*layers, linear(width, 1, rng))
+    for layer in net.walk():
+        if isinstance(layer, nn.Linear):
+            spread_biases(layer, draw(st.integers(0, 9)))
+    if seeds and draw(st.booleans()):  # the last replica has diverged
+        W = net.parameters()[0]
+        W.data = W.data.copy()
+        W.data[-1] = draw(st.sampled_from([np.nan, np.inf, 1e200]))
+    return net, make_rng(draw(st.integers(0, 99))).normal(size=(draw(st.integers(2, 120)), 3))
+
+
+def by_hand(net, x, batch_statistics):
+    """{layer: outputs (R, N, O)} of every ReLU of `net`, in plain NumPy, named by the last parameter before each."""
+    found = {}
+
+    def through(layers, x, prefix, name):
+        for i, layer in enumerate(layers):
+            if layer.own_parameters():
+                name = f"{prefix}{i}"
+            if isinstance(layer, nn.Residual):
+                change, name = through(layer.layers, x, f"{prefix}{i}.", name)
+                x = x + change
+                if layer.activation:
+                    x = relu(x, name)
+            elif isinstance(layer, nn.BatchNorm):
+                mean, variance = layer.running_mean.data, layer.running_variance.data
+                if batch_statistics:
+                    mean, variance = x.mean(axis=-2, keepdims=True), x.var(axis=-2, keepdims=True)
+                x = layer.scale.data * ((x - mean) / np.sqrt(variance + layer.eps)) + layer.shift.data
+            elif isinstance(layer, nn.Linear):
+                x = x @ layer.W.data + layer.b.data
+            if isinstance(layer, (nn.Dense, nn.Activation)):
+                x = relu(x, name)
+        return x, name
+
+    def relu(x, name):
+        y = np.where(x <= 0, 0, x)
+        count = sum(known.partition("#")[0] == name for known in found)
+        found[name if not count else f"{name}#{count + 1}"] = y if y.ndim == 3 else y[None]
+        return y
+
+    with np.errstate(all="ignore"):
+        through(net.layers, x, "", "")
+    return found
+
+
+@given(nets(), st.integers(1, 50))
+def test_counts_of_any_net_are_those_of_brute_force(drawn, batch):
+    net, X = drawn
+    activity = UnitActivity()
+    activity.update(losses.mse(net(X), X[:, :1]))  # training: the batch's statistics
+    assert activity.report() == [row for name, y in by_hand(net, X, True).items() for row in brute_force(name, y)]
+    expected = [row for name, y in by_hand(net, X, False).items() for row in brute_force(name, y)]
+    assert UnitActivity.over(net, X, batch).report() == expected
+
+
+def test_many_updates_are_added_up_without_a_limit():
+    net, X = nn.Sequential(dense(2, 6, make_rng()), linear(6, 1, make_rng())), make_rng(1).normal(size=(5, 2))
+    activity = UnitActivity()
+    for _ in range(3 * monitor.PENDING + 1):
+        activity.update(net(X))
+        assert len(activity._layers["0"].pending) < monitor.PENDING  # memory does not grow
+    times = 3 * monitor.PENDING + 1
+    assert activity.report() == brute_force("0", np.concatenate([relu_affine(X, net.layers[0])] * times)[None])
+    assert_array_equal(activity.dead_share()["0"], [activity.report()[0].dead / 6])

@@ -36,6 +36,30 @@ def test_tour_of_the_engine_is_true():
     assert names["net"].parameters()[0].shape == (3, 2, 8)
 
 
+@pytest.mark.filterwarnings("ignore::minirelu.monitor.DeadUnitsWarning")
+@pytest.mark.parametrize(
+    ("page", "said"),
+    [
+        ("docs/monitor.md", r"^LayerActivity\(layer='0', .*samples=3200\)\n\{'0': .*'1.1': .*costs \d+\.\d % of a step"),
+        (
+            "docs/data.md",
+            r"flats.csv: 20 rows, 2 inputs \('size', 'floor'\)\nflats.csv has no column 'prise' \(did you mean 'price'",
+        ),
+        ("docs/scalers.md", r"\[ *\d+\.\d+ +\d+\.\d+ *\]"),
+    ],
+)
+def test_examples_of_the_pages_run_and_say_what_they_claim(page, said, capsys):
+    names = {}
+    for block in blocks(page):
+        exec(compile(block, page, "exec"), names)
+    assert re.search(said, capsys.readouterr().out, re.DOTALL)
+    if page == "docs/scalers.md":
+        np.testing.assert_allclose(names["z"].std(), 1e-4)
+        np.testing.assert_allclose(names["back"][:, 0], names["y"], rtol=1e-12)
+        assert names["stream"].mean_ == names["scaler"].mean_
+        assert names["stream"].scale_ == names["scaler"].scale_
+
+
 def test_links_in_the_documents_lead_somewhere():
     for document in (ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md")), ROOT / "benchmarks/README.md"):
         for target in re.findall(r"\]\(([^)#:]+)\)", document.read_text()):

@@ -1,4 +1,6 @@
 """One claim of the paper (or one cause, one remedy) a file; each says what it shows and with which settings.
 
-- `study`: dead units against the scale of the targets, for optimisers with and without momentum.
+- `study`: dead units against the scale of the targets, for optimisers with and without momentum. What belongs to it:
+  `plans` (options to a plan), `workers` (processes), `folder` (results, resuming), `summary` (means, intervals, words),
+  `figures`, `screen` (bars and table).
 """

@@ -1,35 +1,33 @@
-"""Dead units against the scale γ of the targets, for optimisers with and without momentum.
+"""Dead units against the scale γ (and shift δ) of the targets, for optimisers with and without momentum.
 
-The paper's one-hidden-layer net (App. A: width 200, batch 64, PyTorch's initialisation) on a real data set, targets γ·y
-with y standardised (Eq. 1, δ = 0). Momentum and Adam's normalisation are separate switches here: the paper compares Adam
-with plain SGD, where both change at once.
+The paper's one-hidden-layer net (App. A: width 200, batch 64, PyTorch's initialisation) on a real data set, targets
+γ·y + δ with y standardised (Eq. 1). Momentum and Adam's normalisation are separate switches here: the paper compares Adam
+with plain SGD, where both change at once. Depth, residual blocks and batch norm before the ReLU are those of Figure 6.
 
     outcomes = run(Plan(), workers=2)
     for row in summary(outcomes): print(row)
 
-Every (optimiser, γ, seed) is one replica; replicas of one optimiser are trained together, in shards that are spread over
-processes with one BLAS thread each. Dead shares and errors are exact passes over all training rows.
+Every (optimiser, net, γ, δ, seed) is one replica; replicas of one optimiser and net are trained together, in shards that
+are spread over processes (workers.py). Counts and errors are exact passes over all training rows, in evaluation mode. A
+replica's numbers do not depend on its shard.
 """
 
 from __future__ import annotations
 
+import itertools
 import math
-import os
-import queue
-import signal
-import threading
-from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import Future, ProcessPoolExecutor, wait
-from contextlib import contextmanager
-from dataclasses import dataclass, field
-from multiprocessing import get_context
-from typing import Any
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass, fields
+from typing import Any, NamedTuple
 
 import numpy as np
 
-from .. import data, init, nn, optim, train
+from .. import backend, data, init, kernels, nn, optim, train
 from ..engine import quiet
 from ..monitor import UnitActivity
+from ..scalers import TargetScaler
+
+SLICE = 250  # steps between two looks at whether to stop
 
 
 @dataclass(frozen=True)
@@ -47,6 +45,10 @@ class Rule:
         """`lr 0.01, beta 0.9`."""
         return ", ".join(f"{name} {value:g}" for name, value in self.settings.items())
 
+    def beta(self) -> float:
+        """The momentum: beta, Adam's beta1, or 0."""
+        return self.settings.get("beta", self.settings.get("beta1", 0.0))
+
 
 # Learning rates fixed before the results were looked at: SGD and momentum move by the same amount a step in the long run
 # (.1 and .01/(1 − .9)); Adam's is ten times the paper's 1e-3, which on diabetes shows the effect only after more than
@@ -58,70 +60,149 @@ RULES = (
     Rule("Adam", "Adam", {"lr": 0.01, "beta1": 0.9}),
     Rule("Adam, no momentum", "Adam", {"lr": 0.01, "beta1": 0.0}),
 )
+EMA = Rule("EMA momentum", "EMAMomentum", {"lr": 0.1, "beta": 0.9})
+
+
+class Net(NamedTuple):
+    """What replicas of one shard have in common besides the optimiser."""
+
+    depth: int
+    width: int
+    batch: int
 
 
 @dataclass(frozen=True)
 class Plan:
-    """What a study trains. `every`: steps between two progress reports."""
+    """What a study trains: every combination of the tuples. `every`: steps between two measurements (0: a 20th of all)."""
 
     data: str = "diabetes"
+    target: str | None = None
     gammas: tuple[float, ...] = (1.0, 1e-2, 1e-4)
+    deltas: tuple[float, ...] = (0.0,)
     rules: tuple[Rule, ...] = RULES
+    depths: tuple[int, ...] = (1,)
+    widths: tuple[int, ...] = (200,)
+    batches: tuple[int, ...] = (64,)
+    residual: bool = False
+    batch_norm: bool = False
     seeds: tuple[int, ...] = (0, 1, 2)
     steps: int = 20_000
-    batch: int = 64
-    width: int = 200
-    every: int = 1000
-    shard_seeds: int = 3  # nine replicas a shard: fewer overheads a step outweigh the odd number of shards
+    every: int = 0
+    dtype: str = "float32"
+    kernels: str = "auto"
+    device: str = "cpu"
+    shard_replicas: int = 9  # fewer overheads a step outweigh the odd number of shards
 
     def __post_init__(self) -> None:
-        for name in ("gammas", "rules", "seeds"):
-            if not getattr(self, name):
-                raise ValueError(f"a study needs at least one of {name}")
+        for field in fields(self):
+            value = getattr(self, field.name)
+            if isinstance(value, tuple) and (not value or len(set(map(str, value))) < len(value)):
+                raise ValueError(f"a study needs at least one of {field.name}, and each once; got {value}")
         if not all(math.isfinite(g) and g > 0 for g in self.gammas):
-            raise ValueError(f"the target scales must be positive and finite, got {self.gammas}")
-        for name in ("steps", "batch", "width", "every", "shard_seeds"):
-            if getattr(self, name) < 1:
-                raise ValueError(f"{name} must be at least 1, got {getattr(self, name)}")
+            raise ValueError(f"the target scales γ must be positive and finite, got {self.gammas}")
+        if not all(map(math.isfinite, self.deltas)):
+            raise ValueError(f"the target shifts δ must be finite, got {self.deltas}")
+        for name in ("depths", "widths", "batches", "steps", "shard_replicas"):
+            value = getattr(self, name)
+            if min(value if isinstance(value, tuple) else (value,)) < 1:
+                raise ValueError(f"{name} must be at least 1, got {value}")
+        if min(self.seeds) < 0 or self.every < 0:
+            raise ValueError(f"seeds and every must not be negative, got {self.seeds} and {self.every}")
+        if self.dtype not in ("float32", "float64") or self.device not in ("cpu", "cuda"):
+            raise ValueError(f"dtype is float32 or float64 and device cpu or cuda, got {self.dtype!r} and {self.device!r}")
+        if self.batch_norm and min(self.batches) < 2:
+            raise ValueError("batch norm needs a batch of at least 2 rows to have a variance")
 
-    def shards(self) -> list[Shard]:
-        """One optimiser, all γ and up to `shard_seeds` seeds each."""
-        parts = [self.seeds[i : i + self.shard_seeds] for i in range(0, len(self.seeds), self.shard_seeds)]
-        return [Shard(self, rule, part) for part in parts for rule in self.rules]
+    def replicas(self) -> list[Replica]:
+        """Every training, in the order of the results."""
+        nets = itertools.starmap(Net, itertools.product(self.depths, self.widths, self.batches))
+        return [Replica(*of) for of in itertools.product(self.rules, nets, self.gammas, self.deltas, self.seeds)]
+
+    def missing(self, finished: Iterable[Outcome]) -> list[Replica]:
+        """The replicas that are not among `finished`."""
+        done = {_key(outcome.replica) for outcome in finished}
+        return [replica for replica in self.replicas() if _key(replica) not in done]
+
+    def shards(self, replicas: Iterable[Replica] | None = None) -> list[Shard]:
+        """`replicas` (all, unless given) in groups of one optimiser and net, and some `shard_replicas` of them."""
+        groups: dict[tuple[str, Net], list[Replica]] = {}
+        for replica in self.replicas() if replicas is None else replicas:
+            groups.setdefault((replica.rule.name, replica.net), []).append(replica)
+        parts = max(-(-len(group) // self.shard_replicas) for group in groups.values()) if groups else 0
+        return [Shard(self, tuple(part)) for i in range(parts) for g in groups.values() if (part := g[i::parts])]
+
+    def measured_at(self) -> list[int]:
+        """The steps at which everything is counted: 0, every, …, and the last."""
+        return [*range(0, self.steps, self.every or -(-self.steps // 20)), self.steps]
 
 
-@dataclass(frozen=True)
-class Shard:
-    """Replicas trained as one: `rule` on every (γ, seed)."""
+class Replica(NamedTuple):
+    """One training."""
+
+    rule: Rule
+    net: Net
+    gamma: float
+    delta: float
+    seed: int
+
+
+class Shard(NamedTuple):
+    """Replicas of one optimiser and net, trained as one."""
 
     plan: Plan
-    rule: Rule
-    seeds: tuple[int, ...]
+    replicas: tuple[Replica, ...]
 
-    def replicas(self) -> list[tuple[float, int]]:
-        """(γ, seed) of each replica."""
-        return [(gamma, seed) for gamma in self.plan.gammas for seed in self.seeds]
+    @property
+    def rule(self) -> Rule:
+        return self.replicas[0].rule
 
 
-@dataclass(frozen=True)
-class Progress:
-    """How a shard stands: per replica the mean squared error ÷ γ² and the share of dead units."""
+class Units(NamedTuple):
+    """The units of one hidden layer, as the monitor counts them."""
+
+    units: int
+    dead: int
+    nearly_dead: int
+    linear: int
+    nonfinite: int
+
+
+class Moment(NamedTuple):
+    """A replica after `step` steps: mean squared error over all training rows ÷ γ² (NaN if not finite), and its layers."""
+
+    step: int
+    mse: float
+    layers: tuple[Units, ...]
+
+    def dead(self) -> float:
+        """Share of dead units over all hidden layers; NaN if any unit or the error is not finite: diverged."""
+        wild = any(layer.nonfinite for layer in self.layers) or math.isnan(self.mse)
+        return math.nan if wild else sum(layer.dead for layer in self.layers) / sum(layer.units for layer in self.layers)
+
+
+class Outcome(NamedTuple):
+    """One finished replica and its course."""
+
+    replica: Replica
+    course: tuple[Moment, ...]
+
+    @property
+    def mse(self) -> float:
+        """The last error ÷ γ²; NaN for a diverged replica."""
+        return self.course[-1].mse
+
+    @property
+    def dead(self) -> float:
+        """The last share of dead units; NaN for a diverged replica."""
+        return self.course[-1].dead()
+
+
+class Progress(NamedTuple):
+    """How a shard stands: the step, and per replica what was measured last."""
 
     shard: Shard
     step: int
-    mse: np.ndarray
-    dead: np.ndarray
-
-
-@dataclass(frozen=True)
-class Outcome:
-    """One finished replica. `mse` is the error over all training rows ÷ γ²; both are NaN for a diverged replica."""
-
-    rule: Rule
-    gamma: float
-    seed: int
-    mse: float
-    dead: float
+    moments: tuple[Moment, ...]
 
 
 class Interrupted(Exception):
@@ -131,172 +212,93 @@ class Interrupted(Exception):
 # ------------------------------------------------------------------------------------------------------ one shard
 
 
-def train_shard(shard: Shard, report: Callable[[Progress], object]) -> list[Outcome]:
-    """Train the replicas of `shard`; `report` hears of them every `plan.every` steps and may raise to stop."""
-    plan = shard.plan
-    X, y = (a.astype(np.float32) for a in data.load(plan.data))
-    gammas, seeds = (np.array(column) for column in zip(*shard.replicas(), strict=True))
-    scale = gammas.astype(np.float32)[:, None, None]
-    targets = scale * y
-    rng = init.replicas(seeds)
-    net = nn.Sequential(nn.Dense(X.shape[1], plan.width, rng=rng), nn.Linear(plan.width, 1, rng=rng))
+def build(plan: Plan, net: Net, inputs: int, rng: Any) -> nn.Sequential:
+    """The net: `depth` hidden layers of ReLUs, from the second on in residual blocks if the plan says so, and one output."""
+    dtype = np.dtype(plan.dtype)
+
+    def hidden(fan_in: int) -> list[nn.Layer]:
+        if not plan.batch_norm:
+            return [nn.Dense(fan_in, net.width, rng=rng, dtype=dtype)]
+        affine = nn.Linear(fan_in, net.width, rng=rng, dtype=dtype)
+        return [affine, nn.BatchNorm(net.width, rng=rng, dtype=dtype), nn.Activation("relu")]
+
+    layers = hidden(inputs)
+    for _ in range(net.depth - 1):
+        layers += [nn.Residual(*hidden(net.width))] if plan.residual else hidden(net.width)
+    return nn.Sequential(*layers, nn.Linear(net.width, 1, rng=rng, dtype=dtype))
+
+
+def train_shard(shard: Shard, X: np.ndarray, y: np.ndarray, report: Callable[[Progress], object]) -> list[Outcome]:
+    """Train the replicas of `shard` on X (N, I) and y (N, 1), both standardised; `report` may raise to stop."""
+    plan, net_of = shard.plan, shard.replicas[0].net
+    place = backend.to_device if plan.device == "cuda" else np.ascontiguousarray
+    seeds = [replica.seed for replica in shard.replicas]
+    targets = np.stack([TargetScaler(r.gamma, r.delta).fit_transform(y) for r in shard.replicas])
+    X, targets = (place(a.astype(plan.dtype)) for a in (X, targets))
+    net = build(plan, net_of, X.shape[1], init.replicas(seeds))
+    for tensor in (*net.parameters(), *net.buffers()):
+        tensor.data = place(tensor.data)
     opt = shard.rule.build(net.parameters())
-    for step in range(0, plan.steps, plan.every):
-        train.fit(net, opt, X, targets, batch=plan.batch, steps=min(step + plan.every, plan.steps), seeds=seeds)
-        report(Progress(shard, opt.steps, _mse(net, X, y, scale), _dead(net, X)))
-    return [
-        Outcome(shard.rule, float(gamma), int(seed), float(mse), float(dead))
-        for gamma, seed, mse, dead in zip(gammas, seeds, _mse(net, X, y, scale), _dead(net, X), strict=True)
-    ]
+    courses: list[tuple[Moment, ...]] = []
+    with kernels.using(plan.kernels):
+        for stop in plan.measured_at():
+            while opt.steps < stop:
+                train.fit(net, opt, X, targets, batch=net_of.batch, steps=min(opt.steps + SLICE, stop), seeds=seeds)
+                if opt.steps < stop:
+                    report(Progress(shard, opt.steps, courses[-1]))
+            courses.append(tuple(_measured(net, X, y, shard.replicas, stop)))
+            report(Progress(shard, stop, courses[-1]))
+    return [Outcome(replica, course) for replica, course in zip(shard.replicas, zip(*courses, strict=True), strict=True)]
 
 
 @quiet
-def _mse(net: nn.Layer, X: np.ndarray, y: np.ndarray, scale: np.ndarray) -> np.ndarray:
-    """Mean squared error over all rows, ÷ γ², per replica; in float64, as γ² may be 1e-10. NaN where it is not finite."""
-    errors = net.predict(X).astype(np.float64) / scale - y
-    mse = (errors**2).mean(axis=(-2, -1))
-    return np.where(np.isfinite(mse), mse, np.nan)
+def _measured(net: nn.Layer, X: Any, y: np.ndarray, replicas: Sequence[Replica], step: int) -> list[Moment]:
+    """Per replica the error and the counts over all rows, from one pass; errors in float64, as γ² may be 1e-10."""
+    activity, outputs = UnitActivity(), []
+    with nn.evaluating(net):
+        for i in range(0, len(X), 4096):
+            output = net(X[i : i + 4096])
+            activity.update(output)
+            outputs.append(backend.to_host(output.data))
+    predictions = np.concatenate(outputs, axis=-2).astype(np.float64)  # (R, N, 1)
+    gammas, deltas = (np.array([getattr(r, name) for r in replicas])[:, None, None] for name in ("gamma", "delta"))
+    mse = (((predictions - deltas) / gammas - y) ** 2).mean(axis=(-2, -1))
+    layers: list[list[Units]] = [[] for _ in replicas]
+    for row in activity.report():
+        layers[row.replica].append(Units(row.units, row.dead, row.nearly_dead, row.linear, row.nonfinite))
+    return [
+        Moment(step, float(error) if math.isfinite(error) else math.nan, tuple(own))
+        for error, own in zip(mse, layers, strict=True)
+    ]
 
 
-def _dead(net: nn.Layer, X: np.ndarray) -> np.ndarray:
-    """Share of hidden units that no row of X makes active, per replica."""
-    return UnitActivity.over(net, X, warn=False).dead_share()["0"]
+# ------------------------------------------------------------------------------------------------------ the study
 
 
-# ------------------------------------------------------------------------------------------------------ processes
+def run(
+    plan: Plan,
+    *,
+    workers: int = 2,
+    on_progress: Callable[[Progress], object] = lambda _: None,
+    on_outcomes: Callable[[list[Outcome]], object] = lambda _: None,
+    finished: Sequence[Outcome] = (),
+    loaded: tuple[np.ndarray, np.ndarray] | None = None,
+) -> list[Outcome]:
+    """Train what of `plan` is not `finished` in `workers` processes, one BLAS and Numba thread each.
 
-_mail: Any = None
-_stop: Any = None
-
-
-def run(plan: Plan, *, workers: int = 2, on_progress: Callable[[Progress], object] = lambda _: None) -> list[Outcome]:
-    """Train everything in `plan` in `workers` processes, one BLAS and Numba thread each.
-
-    Outcomes come in the order of the plan and do not depend on the number of workers. On Ctrl-C the workers stop at
-    their next report and `KeyboardInterrupt` goes on to the caller.
+    All outcomes come back, in the order of the plan; they do not depend on the number of workers. `on_outcomes` hears of
+    each shard that is done. `loaded` is (X, y) if the data has been read already. On Ctrl-C the workers stop within
+    `SLICE` steps and `KeyboardInterrupt` goes on to the caller.
     """
-    context = get_context("spawn")
-    mail, stop = context.Queue(), context.Event()
-    shards = plan.shards()
-    with (
-        _one_thread_each(),
-        ProcessPoolExecutor(min(workers, len(shards)), context, _start_worker, (mail, stop)) as pool,
-    ):
-        try:
-            # Adam's shards are the longest and SGD's the shortest: begin with the former, end with the latter
-            futures = [pool.submit(_work, shard) for shard in reversed(shards)]
-            _listen(futures, mail, on_progress)
-        except BaseException:
-            with _deaf():
-                stop.set()
-                pool.shutdown(cancel_futures=True)
-            raise
-    outcomes = [outcome for future in futures for outcome in future.result()]
-    return sorted(outcomes, key=lambda o: (plan.rules.index(o.rule), plan.gammas.index(o.gamma), plan.seeds.index(o.seed)))
+    from .workers import run_shards
+
+    X, y = data.load(plan.data, plan.target) if loaded is None else loaded
+    order = {_key(replica): i for i, replica in enumerate(plan.replicas())}
+    # Adam's shards are the longest and SGD's the shortest: begin with the former, end with the latter
+    shards = plan.shards(plan.missing(finished))[::-1]
+    outcomes = list(finished) + run_shards(shards, X, y, workers, on_progress, on_outcomes)
+    return sorted(outcomes, key=lambda outcome: order[_key(outcome.replica)])
 
 
-def _listen(futures: list[Future[list[Outcome]]], mail: Any, on_progress: Callable[[Progress], object]) -> None:
-    """Pass progress on until all shards are done; the first failure is raised."""
-    while True:
-        done, running = wait(futures, timeout=0)
-        for future in done:
-            future.result()
-        try:
-            on_progress(mail.get(timeout=0.1))
-        except queue.Empty:
-            if not running:
-                return
-
-
-@contextmanager
-def _deaf() -> Iterator[None]:
-    """Inside, Ctrl-C is ignored: a second one would break the pool off while it stops, and the program would hang."""
-    if threading.current_thread() is not threading.main_thread():
-        yield  # only the main thread hears signals
-        return
-    before = signal.signal(signal.SIGINT, signal.SIG_IGN)
-    try:
-        yield
-    finally:
-        signal.signal(signal.SIGINT, before)
-
-
-def _start_worker(mail: Any, stop: Any) -> None:
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is the parent's to handle; it sets `stop`
-    globals().update(_mail=mail, _stop=stop)
-
-
-def _work(shard: Shard) -> list[Outcome]:
-    def report(progress: Progress) -> None:
-        if _stop.is_set():
-            raise Interrupted
-        _mail.put(progress)
-
-    return train_shard(shard, report)
-
-
-@contextmanager
-def _one_thread_each() -> Iterator[None]:
-    """Processes started inside use one thread for BLAS and Numba: they share the cores among themselves."""
-    names = ("OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS", "OMP_NUM_THREADS", "NUMBA_NUM_THREADS")
-    before = {name: os.environ.get(name) for name in names}
-    os.environ.update(dict.fromkeys(names, "1"))
-    try:
-        yield
-    finally:
-        for name, value in before.items():
-            if value is None:
-                del os.environ[name]
-            else:
-                os.environ[name] = value
-
-
-# -------------------------------------------------------------------------------------------------------- summary
-
-
-@dataclass(frozen=True)
-class Estimate:
-    """A mean over n replicas with its 95 % interval (Student's t)."""
-
-    mean: float
-    low: float
-    high: float
-    n: int
-
-
-@dataclass(frozen=True)
-class SummaryRow:
-    """Dead share and normalised error of one optimiser at one γ; `diverged` replicas are in neither."""
-
-    rule: Rule
-    gamma: float
-    dead: Estimate
-    mse: Estimate
-    diverged: int = field(default=0)
-
-
-def estimate(values: Sequence[float], low: float = -math.inf, high: float = math.inf) -> Estimate:
-    """Mean and 95 % interval of `values`, the interval cut to [low, high]; one value alone gives the whole range."""
-    n = len(values)
-    if n == 0:
-        return Estimate(math.nan, math.nan, math.nan, 0)
-    mean = float(np.mean(values))
-    if n == 1:
-        return Estimate(mean, low, high, 1)
-    from scipy.special import stdtrit
-
-    half = float(stdtrit(n - 1, 0.975)) * float(np.std(values, ddof=1)) / n**0.5
-    return Estimate(mean, max(mean - half, low), min(mean + half, high), n)
-
-
-def summary(outcomes: Sequence[Outcome]) -> list[SummaryRow]:
-    """A row for each optimiser and γ, in the order of `outcomes`."""
-    groups: dict[tuple[str, float], list[Outcome]] = {}
-    for outcome in outcomes:
-        groups.setdefault((outcome.rule.name, outcome.gamma), []).append(outcome)
-    rows = []
-    for (_, gamma), group in groups.items():
-        fine = [o for o in group if not (math.isnan(o.dead) or math.isnan(o.mse))]
-        dead, mse = estimate([o.dead for o in fine], 0.0, 1.0), estimate([o.mse for o in fine], 0.0)
-        rows.append(SummaryRow(group[0].rule, gamma, dead, mse, len(group) - len(fine)))
-    return rows
+def _key(replica: Replica) -> tuple[Any, ...]:
+    return replica.rule.name, *replica[1:]

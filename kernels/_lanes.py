@@ -1,0 +1,236 @@
+"""Vectors for Numba kernels, of 64 bytes (16 float32, 8 float64), half of that, or one number, as LLVM's own types.
+
+A kernel that is written with these few words compiles to the same loads, selects and stores whatever the compiler would
+have found out about its loops by itself: arrays may be the same (in place), masks come as bits, and stores may pass the
+cache by. Offsets count elements from the array's first one; arrays are C-contiguous, of any number of axes.
+
+    load half one       from memory                                  add relu keep     arithmetic, without fast-math
+    store stream        back to it; `stream` passes the cache by     positive wild     comparisons: one truth a lane
+    tally accumulate    counters += truths, sums += lanes            bits              truths as the bits of a uint32
+    width               numbers in a whole vector                    prefetch          ask for a line, for one use
+
+`_plain.py` has the same words for one number at a time. Imported at the first use of a compiled kernel, as it needs Numba.
+"""
+
+from llvmlite import ir
+from numba import types
+from numba.core import cgutils
+from numba.extending import intrinsic, models, register_model
+
+BYTES = 64
+
+
+class Lanes(types.Type):
+    """`width` numbers of `dtype`, or `width` truths (dtype boolean), in a vector register or several."""
+
+    def __init__(self, dtype, width):
+        self.dtype, self.width = dtype, width
+        super().__init__(name=f"Lanes({dtype}, {width})")
+
+
+@register_model(Lanes)
+class LanesModel(models.PrimitiveModel):
+    def __init__(self, manager, lanes):
+        truths = lanes.dtype == types.boolean
+        element = ir.IntType(1) if truths else manager.lookup(lanes.dtype).get_value_type()
+        super().__init__(manager, lanes, ir.VectorType(element, lanes.width))
+
+
+def _width(array):
+    return BYTES * 8 // array.dtype.bitwidth
+
+
+def _pointer(context, builder, array, value, offset, kind):
+    """The address of element `offset` of an array, as a pointer to `kind`."""
+    data = context.make_array(array)(context, builder, value).data
+    return builder.bitcast(builder.gep(data, [offset]), kind.as_pointer())
+
+
+def _same(value, number):
+    """`number` in each lane of a vector like `value`, or by itself."""
+    lanes = getattr(value.type, "count", None)
+    return ir.Constant(value.type, number if lanes is None else [number] * lanes)
+
+
+def _spread(lanes, element):
+    """The LLVM type with an `element` for each lane of `lanes`, which is a vector or one number."""
+    return ir.VectorType(element, lanes.width) if isinstance(lanes, Lanes) else element
+
+
+def _truths(lanes):
+    return Lanes(types.boolean, lanes.width) if isinstance(lanes, Lanes) else types.boolean
+
+
+@intrinsic
+def width(typing, array):
+    """How many of the array's numbers one vector holds."""
+    n = _width(array)
+    return types.intp(array), lambda context, builder, signature, arguments: context.get_constant(types.intp, n)
+
+
+def _loader(share):
+    """share: 1 for a whole vector, 2 for half of one, None for one number."""
+
+    def load(typing, array, offset):
+        lanes = Lanes(array.dtype, _width(array) // share) if share else array.dtype
+
+        def generate(context, builder, signature, arguments):
+            kind = context.get_value_type(lanes)
+            value, at = arguments
+            pointer = _pointer(context, builder, array, value, at, kind)
+            return builder.load(pointer, align=array.dtype.bitwidth // 8)
+
+        return lanes(array, types.intp), generate
+
+    return load
+
+
+load = intrinsic(_loader(1))
+half = intrinsic(_loader(2))
+one = intrinsic(_loader(None))
+
+
+@intrinsic
+def store(typing, lanes, array, offset):
+    def generate(context, builder, signature, arguments):
+        vector, value, at = arguments
+        builder.store(vector, _pointer(context, builder, array, value, at, vector.type), align=array.dtype.bitwidth // 8)
+        return context.get_dummy_value()
+
+    return types.void(lanes, array, types.intp), generate
+
+
+@intrinsic
+def stream(typing, lanes, array, offset):
+    """Store past the cache, in pieces of 16 bytes at multiples of 16; one number by itself is stored as usual."""
+
+    def generate(context, builder, signature, arguments):
+        vector, value, at = arguments
+        if not isinstance(lanes, Lanes):
+            builder.store(vector, _pointer(context, builder, array, value, at, vector.type))
+            return context.get_dummy_value()
+        piece = 16 * 8 // array.dtype.bitwidth
+        hint = builder.module.add_metadata([ir.Constant(ir.IntType(32), 1)])
+        for first in range(0, lanes.width, piece):
+            pick = ir.Constant(ir.VectorType(ir.IntType(32), piece), list(range(first, first + piece)))
+            part = builder.shuffle_vector(vector, ir.Constant(vector.type, ir.Undefined), pick)
+            here = builder.add(at, ir.Constant(at.type, first))
+            stored = builder.store(part, _pointer(context, builder, array, value, here, part.type), align=16)
+            stored.set_metadata("nontemporal", hint)
+        return context.get_dummy_value()
+
+    return types.void(lanes, array, types.intp), generate
+
+
+@intrinsic
+def prefetch(typing, array, offset):
+    """Ask for the line of element `offset`, for one use only; a line behind the end of the array does no harm."""
+
+    def generate(context, builder, signature, arguments):
+        byte, word = ir.IntType(8).as_pointer(), ir.IntType(32)
+        function = cgutils.get_or_insert_function(
+            builder.module, ir.FunctionType(ir.VoidType(), [byte, word, word, word]), "llvm.prefetch.p0i8"
+        )
+        value, at = arguments
+        pointer = _pointer(context, builder, array, value, at, ir.IntType(8))
+        builder.call(function, [pointer, word(0), word(0), word(1)])  # to read, no locality, data
+        return context.get_dummy_value()
+
+    return types.void(array, types.intp), generate
+
+
+@intrinsic
+def add(typing, a, b):
+    return a(a, b), lambda context, builder, signature, arguments: builder.fadd(*arguments)
+
+
+@intrinsic
+def relu(typing, s):
+    """0 where s <= 0, else s: NaN stays."""
+
+    def generate(context, builder, signature, arguments):
+        (vector,) = arguments
+        zero = _same(vector, 0.0)
+        return builder.select(builder.fcmp_ordered("<=", vector, zero), zero, vector)
+
+    return s(s), generate
+
+
+@intrinsic
+def positive(typing, s):
+    """s > 0, in each lane."""
+
+    def generate(context, builder, signature, arguments):
+        return builder.fcmp_ordered(">", arguments[0], _same(arguments[0], 0.0))
+
+    return _truths(s)(s), generate
+
+
+@intrinsic
+def wild(typing, s):
+    """s is infinite or NaN: without its sign, its bits as an integer are those of infinity or more."""
+
+    def generate(context, builder, signature, arguments):
+        (value,) = arguments
+        size = (s.dtype if isinstance(s, Lanes) else s).bitwidth
+        number = _spread(s, ir.IntType(size))
+        infinity = {32: 0x7F800000, 64: 0x7FF0000000000000}[size]
+        magnitude = builder.bitcast(value, number)
+        magnitude = builder.and_(magnitude, _same(magnitude, (1 << size - 1) - 1))
+        return builder.icmp_signed(">=", magnitude, _same(magnitude, infinity))
+
+    return _truths(s)(s), generate
+
+
+@intrinsic
+def bits(typing, truths):
+    """The truths as the low bits of a uint32, lane 0 lowest."""
+
+    def generate(context, builder, signature, arguments):
+        (held,) = arguments
+        if isinstance(truths, Lanes):
+            held = builder.bitcast(held, ir.IntType(truths.width))
+        return builder.zext(held, ir.IntType(32))
+
+    return types.uint32(truths), generate
+
+
+@intrinsic
+def keep(typing, word, vector):
+    """`vector` in the lanes whose bit in `word` is set, +0 elsewhere, by selection."""
+
+    def generate(context, builder, signature, arguments):
+        mask, value = arguments
+        low = builder.trunc(mask, ir.IntType(getattr(vector, "width", 1)))
+        return builder.select(builder.bitcast(low, _spread(vector, ir.IntType(1))), value, _same(value, 0.0))
+
+    return vector(types.uint32, vector), generate
+
+
+@intrinsic
+def tally(typing, counters, offset, truths):
+    """counters[offset + lane] += 1 where the truth holds; modulo the counters' range."""
+
+    def generate(context, builder, signature, arguments):
+        value, at, held = arguments
+        kind = _spread(truths, ir.IntType(counters.dtype.bitwidth))
+        pointer = _pointer(context, builder, counters, value, at, kind)
+        align = counters.dtype.bitwidth // 8
+        builder.store(builder.sub(builder.load(pointer, align=align), builder.sext(held, kind)), pointer, align=align)
+        return context.get_dummy_value()
+
+    return types.void(counters, types.intp, truths), generate
+
+
+@intrinsic
+def accumulate(typing, sums, offset, vector):
+    """sums[offset + lane] += the lane."""
+
+    def generate(context, builder, signature, arguments):
+        value, at, terms = arguments
+        pointer = _pointer(context, builder, sums, value, at, terms.type)
+        align = sums.dtype.bitwidth // 8
+        builder.store(builder.fadd(builder.load(pointer, align=align), terms), pointer, align=align)
+        return context.get_dummy_value()
+
+    return types.void(sums, types.intp, vector), generate

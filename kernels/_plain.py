@@ -1,0 +1,76 @@
+"""The words of `_lanes.py` for one number at a time: for processors and versions of Numba that lack the vectors.
+
+A vector is one number here and a truth is a bool, so a kernel's loops over whole vectors do all the work.
+"""
+
+import numba
+import numpy as np
+
+_word = numba.njit
+ZERO = np.float32(0)  # of the narrower type, so that it makes neither wider
+
+
+@_word
+def width(array):
+    return 1
+
+
+@_word
+def load(array, offset):
+    return array.flat[offset]
+
+
+half = one = load
+
+
+@_word
+def store(value, array, offset):
+    array.flat[offset] = value
+
+
+stream = store
+
+
+@_word
+def prefetch(array, offset):
+    pass
+
+
+@_word
+def add(a, b):
+    return a + b
+
+
+@_word
+def relu(s):
+    return ZERO if s <= 0 else s
+
+
+@_word
+def positive(s):
+    return s > 0
+
+
+@_word
+def wild(s):
+    return not (-np.inf < s < np.inf)
+
+
+@_word
+def bits(truth):
+    return np.uint32(truth)
+
+
+@_word
+def keep(word, value):
+    return value if word & np.uint32(1) else ZERO
+
+
+@_word
+def tally(counters, offset, truth):
+    counters.flat[offset] += np.uint8(truth)
+
+
+@_word
+def accumulate(sums, offset, value):
+    sums.flat[offset] += value

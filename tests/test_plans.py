@@ -1,0 +1,105 @@
+"""The words of the command line become the plan they say, or a sentence."""
+
+import pytest
+
+from minirelu.errors import BackendUnavailableError
+from minirelu.experiments import plans, study
+
+
+def test_nothing_given_is_the_default():
+    assert plans.from_options({"gamma": None, "residual": False}) == study.Plan()
+
+
+def test_lists():
+    plan = plans.from_options(
+        {
+            "gamma": "1, 1e-3",
+            "delta": "0,4",
+            "depth": "1,2,",
+            "width": "50",
+            "batch": "8,16",
+            "seeds": "2",
+            "steps": 7,
+            "every": 3,
+        }
+    )
+    assert (plan.gammas, plan.deltas, plan.depths, plan.widths, plan.batches) == ((1, 1e-3), (0, 4), (1, 2), (50,), (8, 16))
+    assert (plan.seeds, plan.steps, plan.measured_at()) == ((0, 1), 7, [0, 3, 6, 7])
+    assert plans.from_options({"seeds": "5,9"}).seeds == (5, 9)
+    assert plans.from_options({"seeds": "5,"}).seeds == (5,)
+
+
+def test_optimisers_rates_and_momenta():
+    def settings(**given):
+        return {rule.name: rule.settings for rule in plans.from_options(given).rules}
+
+    assert settings(optimizer="Adam,sgd") == {"Adam": {"lr": 0.01, "beta1": 0.9}, "SGD": {"lr": 0.1}}
+    assert settings(optimizer="heavy-ball", lr="0.5") == {"heavy ball": {"lr": 0.5, "beta": 0.9}}
+    assert settings(optimizer="sgd,ema-momentum", lr="1,2", beta="0.5") == {
+        "SGD, lr 1": {"lr": 1},
+        "SGD, lr 2": {"lr": 2},
+        "EMA momentum, lr 1": {"lr": 1, "beta": 0.5},
+        "EMA momentum, lr 2": {"lr": 2, "beta": 0.5},
+    }
+    both = settings(optimizer="sgd,adam,adam-no-momentum", beta="0.5,0.9")
+    assert list(both) == ["SGD", "Adam, β 0.5", "Adam, β 0.9", "Adam, no momentum"]
+    assert both["Adam, no momentum"]["beta1"] == 0.0
+
+
+def test_the_papers_settings_and_what_replaces_them():
+    plan = plans.from_options({}, paper=True)
+    assert (plan.data, plan.steps, len(plan.seeds), plan.batches, plan.widths) == ("airfoil", 250_000, 8, (64,), (200,))
+    assert sorted(plan.gammas) == pytest.approx([10.0**k for k in range(-5, 5)], rel=1e-15)
+    assert {rule.name: rule.settings["lr"] for rule in plan.rules}["Adam"] == 1e-3
+    assert plans.from_options({"steps": 10, "data": "sine"}, paper=True).data == "sine"
+
+
+@pytest.mark.parametrize(
+    ("given", "said"),
+    [
+        ({"gamma": "1;2"}, "--gamma takes numbers separated by commas, got '1;2'"),
+        ({"depth": "1.5"}, "--depth takes whole numbers separated by commas, got '1.5'"),
+        ({"seeds": "a"}, "--seeds takes a number of seeds, or seeds separated by commas"),
+        ({"seeds": "0"}, "at least one of seeds"),
+        ({"gamma": "0"}, "must be positive and finite"),
+        ({"optimizer": "adm"}, r"--optimizer was given 'adm' \(did you mean 'adam'\?\); expected some of sgd, heavy-ball"),
+        ({"lr": "-1"}, "SGD was given lr -1; expected a positive lr"),
+        ({"lr": "nan"}, "expected a positive lr"),
+        ({"optimizer": "adam", "beta": "1"}, "0 <= beta < 1"),
+        ({"dtype": "half"}, "dtype is float32 or float64"),
+    ],
+)
+def test_what_cannot_be_read(given, said):
+    with pytest.raises(ValueError, match=said):
+        plans.from_options(given)
+
+
+def test_machine():
+    plans.check_machine(study.Plan())
+    with pytest.raises(ValueError, match="expected one of auto, reference"):
+        plans.check_machine(study.Plan(kernels="numbra"))
+    with pytest.raises(BackendUnavailableError, match="asked for the cuda kernels"):
+        plans.check_machine(study.Plan(kernels="cuda"))
+
+
+@pytest.mark.parametrize("package", ["polars", "matplotlib"])
+def test_a_missing_extra_is_reported_before_training(monkeypatch, package):
+    find = plans.find_spec
+    monkeypatch.setattr(plans, "find_spec", lambda name: None if name == package else find(name))
+    with pytest.raises(
+        BackendUnavailableError, match=rf"a study needs {package}; install it with pip install 'minirelu\[lab\]'"
+    ):
+        plans.check_machine(study.Plan())
+
+
+def test_description():
+    plan = plans.from_options(
+        {"data": "/some/where/my.csv", "depth": "1,2", "batch_norm": True, "residual": True, "delta": "4"}
+    )
+    assert plans.describe(plan) == (
+        "90 trainings: 1, 2 hidden layers of 200 ReLUs with residual blocks and batch norm, batch 64, 20,000 steps, 3 seeds; "
+        "targets γ·y + δ, δ = 4 with y standardised."
+    )
+    assert plans.title(plan).startswith(
+        "my.csv: 1, 2 x 200 ReLUs, residual, batch norm, 20,000 steps, mean of 3 seeds with 95 %"
+    )
