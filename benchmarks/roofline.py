@@ -30,6 +30,7 @@ OWN = "minirelu"
 
 def draw(result: dict[str, Any], path: Path) -> None:
     """Write the figure. Raises `ValueError` if `result` has none of the large cases."""
+    from matplotlib import rc_context
     from matplotlib.figure import Figure
 
     found = _large(result)
@@ -53,7 +54,8 @@ def draw(result: dict[str, Any], path: Path) -> None:
     axes.plot([], [], "o", color="0.35", fillstyle="none", markersize=7, label="open: the quickest other library")
     figure.legend(loc="outside right upper", frameon=False, fontsize=9)
     metadata = {"Date": None} if path.suffix == ".svg" else {}
-    write_atomically(path, lambda file: figure.savefig(file, format=path.suffix[1:], dpi=160, metadata=metadata))
+    with rc_context({"svg.hashsalt": "roofline"}):  # the same result gives the same file
+        write_atomically(path, lambda file: figure.savefig(file, format=path.suffix[1:], dpi=160, metadata=metadata))
 
 
 def _large(result: Row) -> list[Row]:
