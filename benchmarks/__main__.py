@@ -1,35 +1,151 @@
-"""`python -m benchmarks engine`: run a benchmark, show its table, write its JSON, and renew the table in the README."""
+"""The benchmarks: time them, show their tables, write their JSON, renew the README's tables, and compare two runs.
+
+    python -m benchmarks kernels                 every kernel against this machine's memory and other libraries
+    python -m benchmarks engine                  a training step of small nets, one thread
+    python -m benchmarks all                     both
+    python -m benchmarks report                  the tables and the figure again, from the JSON that is there
+    python -m benchmarks compare OLD NEW         what became quicker or slower; exit status 1 if a row of ours is slower
+
+Run it on an idle machine. A run that is narrowed (--quick, --kernel, …) writes nothing unless --output names a file.
+"""
 
 from __future__ import annotations
 
+import argparse
+import json
 import os
-
-# One thread for every library, set before any of them is imported.
-for variable in ("OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS", "OMP_NUM_THREADS", "NUMBA_NUM_THREADS"):
-    os.environ.setdefault(variable, "1")
-os.environ.setdefault("XLA_FLAGS", "--xla_cpu_multi_thread_eigen=false intra_op_parallelism_threads=1")
-
-import argparse  # noqa: E402
-from pathlib import Path  # noqa: E402
-
-from benchmarks import engine, report  # noqa: E402
+import subprocess
+import sys
+import tempfile
+from pathlib import Path
+from typing import Any
 
 RESULTS = Path(__file__).parent / "results"
-README = Path(__file__).parent.parent / "README.md"
+ROOT = Path(__file__).parent.parent
+README = ROOT / "README.md"
+PAGE = Path(__file__).parent / "RESULTS.md"
+FIGURES = [ROOT / "docs" / f"roofline.{form}" for form in ("png", "svg")]
+THREADS = ("OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS", "OMP_NUM_THREADS", "NUMBA_NUM_THREADS")
 
 
-def main() -> None:
-    parser = argparse.ArgumentParser(prog="python -m benchmarks", description=__doc__)
-    parser.add_argument("what", choices=["engine", "all"], help="which benchmark")
-    parser.add_argument("--rounds", type=int, default=200, help="interleaved rounds (default 200)")
-    parser.add_argument("--dry", action="store_true", help="write neither JSON nor README")
-    arguments = parser.parse_args()
-    result = engine.run(arguments.rounds)
+def main(arguments: list[str] | None = None) -> int:
+    """Run one command; the exit status."""
+    parser = _parser()
+    given = parser.parse_args(arguments)
+    commands = {"kernels": _kernels, "engine": _engine, "all": _all, "report": _report, "compare": _compare}
+    try:
+        return commands[given.command](given)
+    except ValueError as error:  # a file or an axis that is not there: the sentence is enough
+        parser.error(str(error))
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="python -m benchmarks", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    commands = parser.add_subparsers(dest="command", required=True)
+    for name in ("kernels", "engine", "all"):
+        command = commands.add_parser(name)
+        command.add_argument("--quick", action="store_true", help="a look in less than half a minute")
+        command.add_argument("--dry", action="store_true", help="show the tables, write nothing")
+        command.add_argument("--output", type=Path, help="write the JSON there, and renew neither README nor figure")
+        if name == "engine":
+            command.add_argument("--rounds", type=int, default=200, help="interleaved rounds (default 200)")
+        if name == "kernels":
+            for axis, example in (
+                ("kernel", "relu_backward"),
+                ("shape", "64x200"),
+                ("dtype", "float64"),
+                ("layout", "aligned"),
+            ):
+                command.add_argument(f"--{axis}", action="append", help=f"only this {axis}, such as {example}; may be repeated")
+            command.add_argument("--backend", action="append", choices=["numba", "reference"], help="only this backend")
+    commands.add_parser("report")
+    compare = commands.add_parser("compare")
+    compare.add_argument("old", type=Path)
+    compare.add_argument("new", type=Path)
+    return parser
+
+
+def _kernels(given: argparse.Namespace) -> int:
+    # All cores for everybody. Waiting threads sleep, so that those of one library do not take the cores from the next.
+    os.environ.setdefault("OMP_WAIT_POLICY", "passive")
+    from benchmarks import cases, kernels, terminal
+
+    chosen = cases.chosen(given.quick, given.kernel, given.shape, given.dtype, given.layout)
+    narrowed = given.quick or any((given.kernel, given.shape, given.dtype, given.layout, given.backend))
+    with tempfile.TemporaryDirectory() as empty:  # first calls of torch.compile are to be first calls
+        os.environ["TORCHINDUCTOR_CACHE_DIR"] = empty
+        result = kernels.run(chosen, given.backend or ("numba", "reference"), not narrowed, terminal.show_case)
+    terminal.show_summary(result)
+    _keep(given, result, narrowed)
+    return 0
+
+
+def _engine(given: argparse.Namespace) -> int:
+    for variable in THREADS:  # one thread for every library, set before any of them is imported
+        os.environ.setdefault(variable, "1")
+    os.environ.setdefault("XLA_FLAGS", "--xla_cpu_multi_thread_eigen=false intra_op_parallelism_threads=1")
+    from benchmarks import engine, report
+
+    result = engine.run(min(given.rounds, 20) if given.quick else given.rounds)
     print(report.table(result))
-    if not arguments.dry:
-        report.write(RESULTS / "engine.json", result)
+    _keep(given, result, given.quick)
+    return 0
+
+
+def _all(given: argparse.Namespace) -> int:
+    """Each in a process of its own, because they give the libraries different numbers of threads."""
+    options = ["--quick"] * given.quick + ["--dry"] * given.dry
+    for name in ("kernels", "engine"):
+        output = ["--output", f"{given.output.with_suffix('')}-{name}.json"] if given.output else []
+        subprocess.run([sys.executable, "-m", "benchmarks", name, *options, *output], check=True)
+    return 0
+
+
+def _keep(given: argparse.Namespace, result: dict[str, Any], narrowed: bool) -> None:
+    from benchmarks import report
+
+    if given.dry or (narrowed and not given.output):
+        return
+    report.write(given.output or RESULTS / f"{result['benchmark']}.json", result)
+    if not given.output:
+        _renew(result)
+
+
+def _renew(result: dict[str, Any]) -> None:
+    from benchmarks import report, roofline, tables
+    from minirelu.files import write_atomically
+
+    if result["benchmark"] == "engine":
         report.renew(README, "engine", report.table(result))
+        return
+    report.renew(README, "kernels", tables.readme(result))
+    write_atomically(PAGE, lambda file: file.write((tables.page(result) + "\n").encode()))
+    for path in FIGURES:
+        roofline.draw(result, path)
+
+
+def _report(given: argparse.Namespace) -> int:
+    from benchmarks import report, terminal
+
+    for path in sorted(RESULTS.glob("*.json")):
+        result = json.loads(path.read_text())
+        if result["benchmark"] == "kernels":
+            for case in result["cases"]:
+                terminal.show_case(case)
+            terminal.show_summary(result)
+        else:
+            print(report.table(result))
+        _renew(result)
+    return 0
+
+
+def _compare(given: argparse.Namespace) -> int:
+    from benchmarks import compare
+
+    return compare.show(*(compare.load(path) for path in (given.old, given.new)))
 
 
 if __name__ == "__main__":
-    main()
+    sys.exit(main())

@@ -18,6 +18,7 @@ from minirelu.files import write_atomically
 def write(path: Path, result: dict[str, Any]) -> None:
     """Write `result` as indented JSON."""
     text = json.dumps(result, indent=1, ensure_ascii=False) + "\n"
+    text = re.sub(r"\[[^][{}\"]*\]", lambda numbers: " ".join(numbers[0].split()), text)  # lists of numbers on one line
     write_atomically(path, lambda file: file.write(text.encode()))
 
 
