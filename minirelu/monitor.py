@@ -28,7 +28,7 @@ from .nn import Layer, evaluating
 
 RELU_NODES = ("affine_relu", "relu", "residual_relu")
 NEARLY = 0.01  # nearly dead: active, but on fewer than this share of the rows
-PENDING = 32  # batches whose counts are added up at once
+PENDING = 32
 ALARM = 0.4  # a layer with a larger share of dead units gets a DeadUnitsWarning
 
 
@@ -64,12 +64,14 @@ class _Counts:
 
     samples: int
     totals: np.ndarray  # (2, replicas, units): active and non-finite rows
+    shape: tuple[int, ...]  # of the two halves as the kernels give them: without the replicas for one net
     pending: list[np.ndarray] = field(default_factory=list)
 
     def settled(self) -> _Counts:
         """These counts, with nothing pending."""
+        totals = self.totals
         for both in self.pending:
-            np.add(self.totals, both.reshape(self.totals.shape), self.totals)
+            np.add(totals, both if both.shape == totals.shape else both.reshape(totals.shape), totals)
         self.pending.clear()
         return self
 
@@ -99,13 +101,22 @@ class UnitActivity:
             raise GraphError("update takes a tensor with a graph; call it on the loss, outside no_graph()")
         taken: set[str] = set()
         for var in _relu_outputs(loss):
-            name = _layer_name(var)
+            node = var.node
+            name = _layer_name(node)
             if name in taken:
                 name = _unique(name, taken)
             taken.add(name)
-            facts = var.node.facts  # type: ignore[union-attr]
+            facts = node.facts  # type: ignore[union-attr]
             active, nonfinite = (facts["active"], facts["nonfinite"]) if facts else kernels.count_units(var.data)
-            self._add(name, active, nonfinite, var.data.shape[-2])
+            counts = self._layers.get(name)
+            # the usual case: the kernels' counts, which are the two halves of one array, once more
+            if counts is not None and active.base is nonfinite.base is not None and active.base.shape == counts.shape:
+                counts.samples += var.data.shape[-2]
+                counts.pending.append(active.base)
+                if len(counts.pending) >= PENDING:
+                    counts.settled()
+            else:
+                self._add(name, active, nonfinite, var.data.shape[-2])
         if self.epoch is not None:
             self._warn(self.epoch)
 
@@ -147,7 +158,7 @@ class UnitActivity:
         if counts is None:
             units = active.shape[-1]
             shape = active.size // max(units, 1), units
-            counts = self._layers[name] = _Counts(0, np.zeros((2, *shape), np.int64))
+            counts = self._layers[name] = _Counts(0, np.zeros((2, *shape), np.int64), (2, *active.shape))
         elif 2 * active.size != counts.totals.size or active.shape[-1] != counts.totals.shape[-1]:
             now = active.reshape(-1, active.shape[-1]).shape
             raise ShapeError(
@@ -155,10 +166,7 @@ class UnitActivity:
                 "use one UnitActivity for each net"
             )
         counts.samples += rows
-        both = active.base  # the kernels' counts are the two halves of one array
-        if both is None or both is not nonfinite.base or both.size != counts.totals.size:
-            both = np.stack([active, nonfinite])
-        counts.pending.append(both)
+        counts.pending.append(np.stack([active, nonfinite]))
         if len(counts.pending) >= PENDING:
             counts.settled()
 
@@ -208,17 +216,16 @@ def _relu_outputs(loss: Var) -> list[Var]:
     return found if len(found) < 2 else sorted(found, key=lambda var: var.node.born)  # type: ignore[union-attr]
 
 
-def _layer_name(var: Var) -> str:
-    """The name of the parameter that was used last on the way to `var`, less its last part: "1.0.W" -> "1.0"."""
-    for p in var.node.parents:  # type: ignore[union-attr]
+def _layer_name(node: Any) -> str:
+    """The name of the parameter that was used last on the way to a node, less its last part: "1.0.W" -> "1.0"."""
+    for p in node.parents:
         if p is not None and p.node is None and p.name:  # the usual case, a fused layer
             return p.name.rpartition(".")[0] or p.name
-    return _name_further_up(var)
+    return _name_further_up(node)
 
 
-def _name_further_up(var: Var) -> str:
+def _name_further_up(node: Any) -> str:
     """The youngest node is asked first, so that relu(x + f(x)) belongs to the last layer of f, not to what made x."""
-    node = var.node
     queue: list[tuple[int, Node]] = []
     seen: set[Var] = set()
     while node is not None:
