@@ -2,7 +2,8 @@
 
     python -m benchmarks kernels                 every kernel against this machine's memory and other libraries
     python -m benchmarks engine                  a training step of small nets, one thread
-    python -m benchmarks all                     both
+    python -m benchmarks ideas                   what makes the kernels fast, switched off one idea at a time
+    python -m benchmarks all                     all three
     python -m benchmarks report                  the tables and the figure again, from the JSON that is there
     python -m benchmarks compare OLD NEW         what became quicker or slower; exit status 1 if a row of ours is slower
 
@@ -32,7 +33,7 @@ def main(arguments: list[str] | None = None) -> int:
     """Run one command; the exit status."""
     parser = _parser()
     given = parser.parse_args(arguments)
-    commands = {"kernels": _kernels, "engine": _engine, "all": _all, "report": _report, "compare": _compare}
+    commands = {"kernels": _kernels, "engine": _engine, "ideas": _ideas, "all": _all, "report": _report, "compare": _compare}
     try:
         return commands[given.command](given)
     except ValueError as error:  # a file or an axis that is not there: the sentence is enough
@@ -44,13 +45,13 @@ def _parser() -> argparse.ArgumentParser:
         prog="python -m benchmarks", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     commands = parser.add_subparsers(dest="command", required=True)
-    for name in ("kernels", "engine", "all"):
+    for name in ("kernels", "engine", "ideas", "all"):
         command = commands.add_parser(name)
         command.add_argument("--quick", action="store_true", help="a look in less than half a minute")
         command.add_argument("--dry", action="store_true", help="show the tables, write nothing")
         command.add_argument("--output", type=Path, help="write the JSON there, and renew neither README nor figure")
-        if name == "engine":
-            command.add_argument("--rounds", type=int, default=200, help="interleaved rounds (default 200)")
+        if name in ("engine", "ideas"):
+            command.add_argument("--rounds", type=int, default=200 if name == "engine" else 40, help="interleaved rounds")
         if name == "kernels":
             for axis, example in (
                 ("kernel", "relu_backward"),
@@ -94,10 +95,19 @@ def _engine(given: argparse.Namespace) -> int:
     return 0
 
 
+def _ideas(given: argparse.Namespace) -> int:
+    from benchmarks import ideas
+
+    result = ideas.run(3 if given.quick else given.rounds)
+    print(ideas.table(result))
+    _keep(given, result, given.quick)
+    return 0
+
+
 def _all(given: argparse.Namespace) -> int:
     """Each in a process of its own, because they give the libraries different numbers of threads."""
     options = ["--quick"] * given.quick + ["--dry"] * given.dry
-    for name in ("kernels", "engine"):
+    for name in ("kernels", "engine", "ideas"):
         output = ["--output", f"{given.output.with_suffix('')}-{name}.json"] if given.output else []
         subprocess.run([sys.executable, "-m", "benchmarks", name, *options, *output], check=True)
     return 0
@@ -114,11 +124,14 @@ def _keep(given: argparse.Namespace, result: dict[str, Any], narrowed: bool) -> 
 
 
 def _renew(result: dict[str, Any]) -> None:
-    from benchmarks import report, roofline, tables
+    from benchmarks import ideas, report, roofline, tables
     from minirelu.files import write_atomically
 
     if result["benchmark"] == "engine":
         report.renew(README, "engine", report.table(result))
+        return
+    if result["benchmark"] == "ideas":
+        report.renew(ROOT / "docs" / "kernels.md", "ideas", ideas.table(result))
         return
     report.renew(README, "kernels", tables.readme(result))
     write_atomically(PAGE, lambda file: file.write((tables.page(result) + "\n").encode()))
@@ -127,7 +140,7 @@ def _renew(result: dict[str, Any]) -> None:
 
 
 def _report(given: argparse.Namespace) -> int:
-    from benchmarks import report, terminal
+    from benchmarks import ideas, report, terminal
 
     for path in sorted(RESULTS.glob("*.json")):
         result = json.loads(path.read_text())
@@ -135,8 +148,10 @@ def _report(given: argparse.Namespace) -> int:
             for case in result["cases"]:
                 terminal.show_case(case)
             terminal.show_summary(result)
+        elif result["benchmark"] in ("engine", "ideas"):
+            print((ideas if result["benchmark"] == "ideas" else report).table(result))
         else:
-            print(report.table(result))
+            continue  # not one of ours
         _renew(result)
     return 0
 

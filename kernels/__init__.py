@@ -238,12 +238,14 @@ def _forward(
     kernel: str, z: Array, b: Array, skip: Array, out: Array | None, mask: Array | None
 ) -> tuple[Array, Array, Array, Array]:
     empty = _empty if type(z) is _ndarray else array_module(z, b, skip).empty
-    *leading, rows, units = z.shape
+    shape = z.shape
+    units = shape[-1]
     if out is None:
-        out = empty(z.shape, z.dtype)
+        out = empty(shape, z.dtype)
     if mask is None:
-        mask = empty((*leading, rows, -(-units // BITS)), _U32)
-    active, nonfinite = empty((2, *leading, units), _I64)  # one array, so that monitors add both at once
+        mask = empty((*shape[:-1], -(-units // BITS)), _U32)
+    counts = empty((2, *shape[:-2], units), _I64)  # one array, so that monitors add both at once
+    active, nonfinite = counts[0], counts[1]
     _run(kernel, z, b, out, mask, active, nonfinite, skip)
     return out, mask, active, nonfinite
 
@@ -260,7 +262,7 @@ def relu_backward(g: Array, mask: Array, *, out: Array | None = None, checked: b
     before anything is written; `checked=True` as in `bias_relu_forward`. Formula, bytes and the bound of db:
     kernels/relu_backward.py.
     """
-    if not checked:
+    if not checked and not checks.plain_backward(g, mask, out):
         g, mask, out = checks.backward(g, mask, out)
     empty = _empty if type(g) is _ndarray else array_module(g, mask).empty
     shape = g.shape

@@ -101,9 +101,8 @@ def _forgiving(loops: Any) -> Any:
 @functools.cache
 def words() -> ModuleType:
     """What a kernel is written in: vectors on processors whose order of bits and bytes they were made for, else numbers."""
-    name = "_plain"
-    if platform.machine().lower() in ("x86_64", "amd64") and sys.byteorder == "little":
-        name = "_lanes"
+    known = platform.machine().lower() in ("x86_64", "amd64", "aarch64", "arm64") and sys.byteorder == "little"
+    name = "_lanes" if known else "_plain"
     try:
         return importlib.import_module(f"{__package__}.{name}")
     except (ImportError, AttributeError, TypeError):  # a Numba or llvmlite that has no such building blocks

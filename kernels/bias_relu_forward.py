@@ -45,7 +45,7 @@ def numba(njit, lanes, streaming, residual=False):
         width = lanes.width(z)
         padded = units + SPARE
         # counters of 8 bits stay in the cache beside b and one row; ROWS of them cannot overflow
-        on = np.zeros((replicas * chunks, padded), np.uint8) if begin < 0 else scratch
+        on = np.zeros((replicas * chunks, padded), scratch.dtype) if begin < 0 else scratch
         strange = padded - 1  # the column that says whether a task met an infinity or a NaN
 
         def some(load, r, o, j, task):  # the units that `load` takes at once, from number j of the row at o

@@ -31,7 +31,7 @@ def numba(njit, lanes, streaming):
         width = lanes.width(y)
         wild = units + SPARE // 2  # the column where the counters of the non-finite begin
         padded = wild + units + SPARE // 2
-        on = np.zeros((replicas * chunks, padded), np.uint8) if begin < 0 else scratch  # ROWS cannot overflow 8 bits
+        on = np.zeros((replicas * chunks, padded), scratch.dtype) if begin < 0 else scratch  # ROWS cannot overflow 8 bits
 
         def units_of(x, task, j):
             lanes.tally(on, task * padded + j, lanes.positive(x))

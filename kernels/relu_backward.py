@@ -33,7 +33,7 @@ def numba(njit, lanes, streaming):
         chunks = (rows + ROWS - 1) // ROWS
         width = lanes.width(g)
         padded = units + SPARE
-        partial = np.zeros((replicas * chunks, padded), g.dtype) if begin < 0 else scratch
+        partial = np.zeros((replicas * chunks, padded), scratch.dtype) if begin < 0 else scratch
 
         def some(load, word, o, j, task):  # the units that `load` takes at once, from number j of the row at o
             d = lanes.keep(word >> np.uint32(j % BITS), load(g, o + j))
