@@ -1,4 +1,4 @@
-"""The command line: `minirelu study`. Commands and their looks, nothing else."""
+"""The command line: `minirelu study`, `minirelu reproduce`. Commands and their looks, nothing else."""
 
 from __future__ import annotations
 
@@ -177,6 +177,34 @@ def _verdict(rows: list[experiment.SummaryRow]) -> str:
             says = f"no difference shown between γ = {small.gamma:g} and γ = {large.gamma:g}"
         found.setdefault(says, []).append(name)
     return "\n".join(f"{'; '.join(names)}: {says}." for says, names in found.items())
+
+
+@app.command()
+def reproduce(
+    names: Annotated[list[str], typer.Argument(help="Figures of the paper: fig2, fig3, fig4, fig5.")],
+    folder: Annotated[Path, typer.Option(help="Where name.png, .svg and .parquet (the numbers) are written.")] = Path("."),
+    workers: Annotated[int, typer.Option(help="Processes.", min=1)] = 2,
+) -> None:
+    """Draw figures of the paper again, exactly and as printed, and say how they compare."""
+    from .experiments.reproduce import FIGURES, save
+
+    console = Console()
+    for name in names:
+        if name not in FIGURES:
+            _fail(console, f"there is no figure called {name!r}; expected {', '.join(FIGURES)}")
+    _check_figure(folder / "figure.png", console)
+    try:
+        for name in dict.fromkeys(names):
+            with Progress(console=console, disable=not console.is_terminal) as bar:
+                task = bar.add_task(name, total=None)
+                columns = FIGURES[name].run(workers, lambda done, total: bar.update(task, completed=done, total=total))
+            for sentence in FIGURES[name].sentences(columns):
+                console.print(sentence, markup=False, highlight=False)
+            paths = save(name, FIGURES[name].draw(columns), columns, folder)
+            console.print(f"Written: {', '.join(map(str, paths))}", markup=False, highlight=False)
+    except KeyboardInterrupt:
+        console.print("Stopped; figures that were finished are kept.")
+        raise typer.Exit(130) from None
 
 
 def main() -> None:

@@ -1,4 +1,6 @@
 """One claim of the paper (or one cause, one remedy) a file; each says what it shows and with which settings.
 
 - `study`: dead units against the scale of the targets, for optimisers with and without momentum.
+- `fig2` … `fig5`: the paper's figures of that number, from `minirelu.theory`; `panels` is what 4 and 5 share.
+- `reproduce`: those figures by name, and how they are written to files.
 """

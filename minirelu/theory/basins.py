@@ -8,9 +8,10 @@ All starts move at once as arrays; those that have stopped leave the arrays.
 
 from __future__ import annotations
 
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass, fields
 from enum import IntEnum
+from multiprocessing import get_context
 
 import numpy as np
 
@@ -90,13 +91,14 @@ def basins(
     max_steps: int = 30000,
     dead_below: float = -2.0,
     momentum: str = "ema",
-    workers: int = 2,
+    workers: int = 1,
 ) -> Basins:
-    """Follow the starts linspace(−1, 1, n)² until ‖m‖ < tol (Γ = (0, …, 0, γ), Δ = 0), on `workers` threads.
+    """Follow the starts linspace(−1, 1, n)² until ‖m‖ < tol (Γ = (0, …, 0, γ), Δ = 0), in `workers` processes.
 
     `form` "exact" is Eq. 31–32, "figure" leaves the factor ρ out of Eq. 32 (see plane.py); `momentum` is a form of
-    linear_system.py. A start is dead where its last b/‖w‖ < dead_below. The result does not depend on `workers`. `tol` is
-    absolute, as in the paper: with a γ near it every start stops at once. Raises `ValueError` for gamma < 0, lr, tol or
+    linear_system.py. A start is dead where its last b/‖w‖ < dead_below. `tol` is absolute, as in the paper: with a γ near it
+    nearly every start stops at once. The result does not depend on `workers`; with more than one, a script must begin under
+    `if __name__ == "__main__":`, as everywhere with new processes. Raises `ValueError` for gamma < 0, lr, tol or
     n ≤ 0, beta outside [0, 1), unknown names, or numbers that are not finite.
     """
     check_form(form, target)
@@ -119,8 +121,11 @@ def basins(
     start = np.stack(np.meshgrid(line, line), axis=-1).reshape(-1, 2)
     workers = min(_checks.count("workers", workers), len(start))
     parts = [start[k::workers] for k in range(workers)]  # interleaved: neighbours take equally long
-    with ThreadPoolExecutor(workers) as pool:
-        ends = list(pool.map(lambda part: _follow(part, rule), parts))
+    if workers == 1:
+        ends = [_follow(start, rule)]
+    else:
+        with ProcessPoolExecutor(workers, get_context("spawn")) as pool:
+            ends = list(pool.map(_follow, parts, [rule] * workers))
     return Basins(start, *(_woven(columns, len(start)) for columns in zip(*ends, strict=True)))
 
 

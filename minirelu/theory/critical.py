@@ -49,7 +49,7 @@ def critical_points(Gamma: Real, Delta: Real, target: str = "linear") -> tuple[C
     if gamma == 0:
         raise ValueError("Gamma is 0, a constant target; its optimum is the constant itself: give a Gamma that is not 0")
     nowhere = np.zeros(Gamma.shape)
-    square = gamma**2 + Delta**2 if target == "linear" else rectified_square(Delta, gamma)
+    square = gamma**2 + Delta**2 if target == "linear" else rectified_square(Delta, np.asarray(gamma))
     curvatures = np.linalg.eigvalsh(hessian(Gamma, Delta, Gamma, Delta, target))
     return (
         CriticalPoint("minimum", Gamma, float(Delta), False, float(loss(Gamma, Delta, Gamma, Delta, target)), curvatures),

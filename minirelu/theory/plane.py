@@ -73,7 +73,7 @@ def check_form(form: str, target: str) -> None:
         raise ValueError("form 'figure' is how the paper drew the linear target; use form='exact' with target='relu'")
 
 
-def raw_plane_gradient(w, b, gamma, Delta, form: str, target: str) -> tuple[np.ndarray, np.ndarray]:  # type: ignore[no-untyped-def]
+def raw_plane_gradient(w, b, gamma, Delta, form: str, target: str) -> tuple[np.ndarray, np.ndarray]:
     """`plane_gradient` of float64 arrays. Basins call it 30,000 times: the caller silences floating-point warnings."""
     n, rho = np.abs(w), np.sign(w)
     z = np.minimum(np.fmax(b / n, -LIMIT), LIMIT)  # fmax: 0/0 is in the dead cone
@@ -87,7 +87,7 @@ def raw_plane_gradient(w, b, gamma, Delta, form: str, target: str) -> tuple[np.n
     return dw, a * density + c * active
 
 
-def _relu_target(w, b, gamma, Delta, n, rho, z, density, active):  # type: ignore[no-untyped-def]
+def _relu_target(w, b, gamma, Delta, n, rho, z, density, active):
     """The ReLU target where w and Γ are parallel (ρ = 1) or opposite (ρ = −1): both are active on an interval or a ray."""
     zeta = ratio(Delta, gamma, -LIMIT)
     both = np.where(rho > 0, cdf(np.minimum(z, zeta)), np.maximum(active - cdf(-zeta), 0))

@@ -52,7 +52,9 @@ def trajectory(
     """
     _checks.choice("target", target, TARGETS)
     _checks.choice("momentum", momentum, linear_system.FORMS)
-    lr, beta = _checks.at_least("lr", lr, 0), _checks.fraction("beta", beta)
+    rate, keep = _checks.at_least("lr", lr, 0), _checks.fraction("beta", beta)
+    if rate.ndim or keep.ndim:
+        raise _checks.ShapeError(f"trajectory takes one lr and one beta, got shapes {rate.shape} and {keep.shape}")
     steps = _checks.count("steps", steps, 0)
     w, b, Gamma, Delta = _checks.unit(w, b, Gamma, Delta)
     path = Trajectory(np.empty((steps + 1, *w.shape)), np.empty((steps + 1, *b.shape)))
@@ -61,9 +63,9 @@ def trajectory(
         path.w[t], path.b[t] = w, b
         with np.errstate(over="ignore", invalid="ignore"):
             dw, db = raw_gradient(w, b, Gamma, Delta, target)
-            m_w, step_w = velocity(momentum, beta, m_w, dw)
-            m_b, step_b = velocity(momentum, beta, m_b, db)
-            w, b = w - lr * step_w, b - lr * step_b
+            m_w, step_w = velocity(momentum, float(keep), m_w, dw)
+            m_b, step_b = velocity(momentum, float(keep), m_b, db)
+            w, b = w - rate * step_w, b - rate * step_b
     return path
 
 
