@@ -91,8 +91,8 @@ def unit(w: Real, b: Real, Gamma: Real, Delta: Real) -> tuple[np.ndarray, np.nda
         lead = np.broadcast_shapes(w.shape[:-1], b.shape, Gamma.shape[:-1], Delta.shape)
     except ValueError:
         raise ShapeError(
-            f"w (..., L) = {w.shape}, b (...) = {b.shape}, Gamma (..., L) = {Gamma.shape} and Delta (...) = {Delta.shape} "
-            "do not broadcast: leave the last axis of w and Gamma out and compare the rest"
+            f"got w (..., L) = {w.shape}, b (...) = {b.shape}, Gamma (..., L) = {Gamma.shape} and Delta (...) = {Delta.shape}, "
+            "which do not broadcast: leave the last axis of w and Gamma out and compare the rest"
         ) from None
     wide = (*lead, w.shape[-1])
     return (

@@ -170,16 +170,16 @@ def hessian(w: Real, b: Real, Gamma: Real, Delta: Real, target: str = "linear") 
     e = _at_edge(p, Gamma, Delta)
     # E[y], E[y·x across u] and E[y·x xᵀ across u] on the hyperplane, where x = −zu + x across u
     if target == "linear":
-        mean, slope, bend = e.mean, e.across, np.zeros(e.across.shape)
+        mean, slope, bend = e.mean, e.across, np.zeros(e.std.shape)
     else:
         k = ratio(e.mean, e.std, 0.0)
         mean, slope = rectified_mean(e.mean, e.std), cdf(k)[..., None] * e.across
-        bend = pdf(k)[..., None] * e.across / np.where(e.std == 0, 1.0, e.std)[..., None]
+        bend = pdf(k) / np.where(e.std == 0, 1.0, e.std)
     along = _outer(p.u, p.u)
     across = np.eye(L) - along
     mixed = _outer(p.u, slope) + _outer(slope, p.u)
     m, z, density = (q[..., None, None] for q in (mean, p.z, p.pdf))
-    yxx = m * (z * z * along + across) - z * mixed + _outer(e.across, bend)
+    yxx = m * (z * z * along + across) - z * mixed + bend[..., None, None] * _outer(e.across, e.across)
     yx = slope - (mean * p.z)[..., None] * p.u
     with np.errstate(over="ignore", divide="ignore", invalid="ignore"):
         weight = np.where(p.pdf == 0, 0.0, p.pdf / p.norm)
