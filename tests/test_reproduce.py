@@ -53,7 +53,7 @@ def test_fig3_is_the_field_and_says_which_form_is_the_gradient():
 @pytest.fixture(scope="module")
 def small():
     heard = []
-    return fig4.run(2, lambda done, total: heard.append((done, total)), n=10), heard
+    return fig4.run(2, lambda done, total: heard.append((done, total)), n=10, max_steps=300), heard
 
 
 def test_fig4_has_every_panel_in_both_forms(small):
@@ -61,7 +61,7 @@ def test_fig4_has_every_panel_in_both_forms(small):
     assert heard == [(k, 6) for k in range(1, 7)]
     assert len(columns["dead"]) == 6 * 100
     own = (columns["form"] == "figure") & (columns["gamma"] == 0.1)
-    expected = single_relu.basins(0.1, 0.0, n=10, form="figure")
+    expected = single_relu.basins(0.1, 0.0, n=10, max_steps=300, form="figure")
     assert_array_equal(columns["dead"][own], expected.dead)
     assert_array_equal(np.stack([columns["w"], columns["b"]], axis=-1)[own], expected.end)
 

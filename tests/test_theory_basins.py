@@ -71,7 +71,7 @@ def test_overshoot_rule():
     gamma, w = (a.reshape(-1, 1) for a in np.meshgrid(np.logspace(0, -4, 8), [0.2, -0.2]))
     wrong, seen = [], 0
     for beta in (0.7, 0.8, 0.9, 0.95):
-        path = sr.trajectory(w, np.ones(len(w)), gamma, 0.0, 0.1, beta, steps=3000)
+        path = sr.trajectory(w, np.ones(len(w)), gamma, 0.0, 0.1, beta, steps=1500)
         lowest = sr.lowest_ratio(w, np.ones(len(w)), gamma, 0.0, 0.1, beta)
         dies = sr.dies_by_overshoot(w, np.ones(len(w)), gamma, 0.0, 0.1, beta)
         wrong.extend(lowest[dies != (path.ratio[-1] < -2)])

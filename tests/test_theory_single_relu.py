@@ -1,5 +1,6 @@
 """Loss, gradient and Hessian of one ReLU: golden numbers, quadrature, differences, Monte Carlo, symmetries, tails, refusals."""
 
+import itertools
 import math
 
 import numpy as np
@@ -377,7 +378,7 @@ def test_cones():
 
 
 def random_net(rng, widths):
-    return [(rng.normal(size=(a, b)), rng.normal(size=b)) for a, b in zip(widths, widths[1:], strict=False)]
+    return [(rng.normal(size=(a, b)), rng.normal(size=b)) for a, b in itertools.pairwise(widths)]
 
 
 @given(seeds, st.floats(1e-4, 1e4), st.integers(0, 3))

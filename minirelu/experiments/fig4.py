@@ -16,8 +16,14 @@ PANELS = tuple(Panel(gamma, 0.0) for gamma in (0.5, 0.1, 0.001))
 PAPER = (0.104, 0.060, 0.372)  # blue share of the coloured area, digitised from the paper's figure
 
 
-def run(workers: int = 2, on_progress: Callable[[int, int], object] = lambda done, total: None, n: int = panels.N) -> Columns:
-    return panels.run(PANELS, workers, on_progress, n)
+def run(
+    workers: int = 2,
+    on_progress: Callable[[int, int], object] = lambda done, total: None,
+    n: int = panels.N,
+    **options: Any,
+) -> Columns:
+    """The numbers (see panels.py); `options` go to `basins`."""
+    return panels.run(PANELS, workers, on_progress, n, **options)
 
 
 def draw(columns: Columns) -> Any:

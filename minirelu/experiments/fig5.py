@@ -16,8 +16,14 @@ PANELS = tuple(Panel(0.001, beta) for beta in (0.7, 0.8, 0.9, 0.95))
 PAPER = (0.385, 0.565, 0.829, 0.945)  # blue share of the coloured area, digitised from the paper's figure
 
 
-def run(workers: int = 2, on_progress: Callable[[int, int], object] = lambda done, total: None, n: int = panels.N) -> Columns:
-    return panels.run(PANELS, workers, on_progress, n)
+def run(
+    workers: int = 2,
+    on_progress: Callable[[int, int], object] = lambda done, total: None,
+    n: int = panels.N,
+    **options: Any,
+) -> Columns:
+    """The numbers (see panels.py); `options` go to `basins`."""
+    return panels.run(PANELS, workers, on_progress, n, **options)
 
 
 def draw(columns: Columns) -> Any:

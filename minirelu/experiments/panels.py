@@ -30,11 +30,14 @@ class Panel(NamedTuple):
     beta: float
 
 
-def run(panels: Sequence[Panel], workers: int, on_progress: Callable[[int, int], object], n: int = N) -> Columns:
-    """A row a start: form, gamma, beta, w0, b0, w, b, dead, steps, reason; n² rows a panel and form."""
+def run(panels: Sequence[Panel], workers: int, on_progress: Callable[[int, int], object], n: int, **options: Any) -> Columns:
+    """A row a start: form, gamma, beta, w0, b0, w, b, dead, steps, reason; n² rows a panel and form.
+
+    `options` go to `basins`.
+    """
     jobs = [(form, panel) for form in FORMS for panel in panels]
     with ProcessPoolExecutor(min(workers, len(jobs)), get_context("spawn")) as pool:
-        futures = [pool.submit(basins, panel.gamma, panel.beta, n=n, form=form) for form, panel in jobs]
+        futures = [pool.submit(basins, panel.gamma, panel.beta, n=n, form=form, **options) for form, panel in jobs]
         try:
             for done, future in enumerate(as_completed(futures), 1):
                 future.result()
