@@ -72,6 +72,16 @@ def test_spectrum_is_that_of_the_matrix(form, lr, beta, curvature):
         assert ls.oscillates(form, lr, beta, curvature) == (beta > ls.critical_beta(form, lr, curvature))
 
 
+@given(forms, betas, st.floats(0.05, 2))
+def test_stability_ends_where_an_eigenvalue_reaches_one(form, beta, curvature):
+    limit = float(ls.stability_limit(form, beta, curvature))
+    inside, outside = ((1 + e) * limit for e in (-1e-6, 1e-6))
+    assert np.abs(np.linalg.eigvals(ls.matrix(form, inside, beta, curvature))).max() < 1
+    assert np.abs(np.linalg.eigvals(ls.matrix(form, outside, beta, curvature))).max() > 1
+    assert ls.stable(form, inside, beta, curvature)
+    assert not ls.stable(form, outside, beta, curvature)
+
+
 @given(forms, st.floats(0, 2), st.floats(0.05, 2), betas)
 def test_response_in_closed_form_is_the_iteration(form, share, curvature, beta):
     lr = share / 2 * 0.999 * ls.stability_limit(form, beta, curvature)

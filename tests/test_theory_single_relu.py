@@ -350,8 +350,19 @@ def test_tails_keep_their_digits():
     first = phi * (1 / z**2 - 3 / z**4 + 15 / z**6 - 105 / z**8)
     assert_allclose(rectified_mean(np.array(z), np.array(1.0)), first, rtol=1e-8)
     second = -phi * (2 / z**3 - 12 / z**5 + 90 / z**7 - 840 / z**9)
-    assert_allclose(rectified_square(np.array(z), np.array(1.0)), second, rtol=1e-8)
+    assert_allclose(rectified_square(np.array(z), np.array(1.0)), second, rtol=1e-7)  # z⁴ = 8e5 rounding errors
     assert_allclose(sr.loss([1e-3], -1.0, [0.5], 0.0), 0.125, rtol=1e-15)
+
+
+@both_targets
+@pytest.mark.parametrize("k", [1e-200, 1e-150, 1e100])
+def test_only_ratios_matter_at_any_scale(target, k):
+    """Squares of such weights underflow or overflow; the ratio b/‖w‖ = 1/√2 does not."""
+    w, b, Gamma, Delta = np.array([1.0, 1.0]), 1.0, np.array([0.3, -0.4]), 0.2
+    assert_allclose(sr.active_probability(k * w, k * b), stats.norm.cdf(1 / math.sqrt(2)), rtol=1e-15)
+    scaled = sr.gradient(k * w, k * b, k * Gamma, k * Delta, target)
+    for one, other in zip(scaled, sr.gradient(w, b, Gamma, Delta, target), strict=True):
+        assert_allclose(one / k, other, rtol=1e-13)
 
 
 @given(seeds, targets)

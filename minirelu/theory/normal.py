@@ -31,22 +31,16 @@ def cdf(z: np.ndarray) -> np.ndarray:
     return special.ndtr(z)
 
 
-def _mills(z: np.ndarray) -> np.ndarray:
-    """Φ(z)/φ(z) for z ≤ 0."""
-    return np.sqrt(np.pi / 2) * special.erfcx(-np.minimum(z, 0) / np.sqrt(2))
-
-
 def rectified_mean(mean: np.ndarray, std: np.ndarray) -> np.ndarray:
-    """E[f(Z)] = std·φ(z) + mean·Φ(z), z = mean/std; for z < 0 as std·φ·(1 + z·Φ/φ), which keeps its digits in the tail."""
+    """E[f(Z)] = std·φ(z) + mean·Φ(z), z = mean/std; in the tail its relative error is about z²·1e-15."""
     z = ratio(mean, std, 0.0)
-    return np.where(z > 0, std * pdf(z) + mean * cdf(z), std * pdf(z) * np.maximum(1 + z * _mills(z), 0))
+    return np.maximum(std * pdf(z) + mean * cdf(z), 0)
 
 
 def rectified_square(mean: np.ndarray, std: np.ndarray) -> np.ndarray:
-    """E[f(Z)²] = (std² + mean²)Φ(z) + mean·std·φ(z)."""
+    """E[f(Z)²] = (std² + mean²)Φ(z) + mean·std·φ(z); in the tail its relative error is about z⁴·1e-14."""
     z = ratio(mean, std, 0.0)
-    tail = std**2 * pdf(z) * np.maximum((1 + z * z) * _mills(z) + z, 0)
-    return np.where(z > 0, (std**2 + mean**2) * cdf(z) + mean * std * pdf(z), tail)
+    return np.maximum((std**2 + mean**2) * cdf(z) + mean * std * pdf(z), 0)
 
 
 @np.errstate(divide="ignore", invalid="ignore", over="ignore", under="ignore")
