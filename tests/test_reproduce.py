@@ -81,16 +81,21 @@ def test_sentences_give_both_shares_and_the_evidence(small):
     assert "Eq. 32 with the factor ρ = sign w_L is the gradient" in said
 
 
-def test_files_are_whole_and_the_same_for_the_same_numbers(small, tmp_path):
-    for folder in (tmp_path / "a", tmp_path / "b"):
-        folder.mkdir()
-        reproduce.save("fig4", panels.draw(small[0], fig4.PANELS), small[0], folder)
-        assert sorted(p.name for p in folder.iterdir()) == ["fig4.parquet", "fig4.png", "fig4.svg"]
-    for name in ("fig4.png", "fig4.svg"):
-        assert (tmp_path / "a" / name).read_bytes() == (tmp_path / "b" / name).read_bytes()
-    table = polars.read_parquet(tmp_path / "a" / "fig4.parquet")
+def test_panels_are_written_with_their_numbers(small, tmp_path):
+    reproduce.save("fig4", panels.draw(small[0], fig4.PANELS), small[0], tmp_path)
+    assert sorted(p.name for p in tmp_path.iterdir()) == ["fig4.parquet", "fig4.png", "fig4.svg"]
+    table = polars.read_parquet(tmp_path / "fig4.parquet")
     assert table.columns == ["form", "gamma", "beta", "w0", "b0", "w", "b", "dead", "steps", "reason"]
     assert_array_equal(table["dead"].to_numpy(), small[0]["dead"])
+
+
+def test_the_same_numbers_give_the_same_files(tmp_path):
+    for folder in (tmp_path / "a", tmp_path / "b"):
+        folder.mkdir()
+        columns = fig2.run()
+        reproduce.save("fig2", fig2.draw(columns), columns, folder)
+    for name in ("fig2.png", "fig2.svg", "fig2.parquet"):
+        assert (tmp_path / "a" / name).read_bytes() == (tmp_path / "b" / name).read_bytes()
 
 
 def test_command_writes_three_files_and_speaks(tmp_path):

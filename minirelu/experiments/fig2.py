@@ -22,7 +22,7 @@ Columns = dict[str, Any]
 
 
 def run(workers: int = 1, on_progress: Callable[[int, int], object] = lambda done, total: None) -> Columns:
-    """The numbers, a row each: eigenvalue pairs for 201 values of β (t is null), and z = b/‖w‖ for each β and t."""
+    """The numbers, a row each: eigenvalue pairs for 200 values of β (where t is −1), and z = b/‖w‖ for each β and t."""
     betas = np.linspace(0, 0.995, 200)
     pairs = linear_system.eigenvalues("ema", LR, betas)
     t = np.arange(STEPS + 1)

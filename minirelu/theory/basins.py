@@ -157,7 +157,8 @@ def _follow(start: np.ndarray, rule: _Rule) -> tuple[np.ndarray, np.ndarray, np.
             moving = moving.keep(going)
             if not len(moving.index):
                 break
-    return end, *_verdict(end, stopped, entry, rule, steps)
+    dead, reason = _verdict(end, stopped, entry, rule)
+    return end, dead, steps, reason
 
 
 def _step(s: _Moving, rule: _Rule) -> None:
@@ -176,13 +177,12 @@ def _step(s: _Moving, rule: _Rule) -> None:
     s.below = below
 
 
-def _verdict(
-    end: np.ndarray, stopped: np.ndarray, entry: np.ndarray, rule: _Rule, steps: np.ndarray
-) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+def _verdict(end: np.ndarray, stopped: np.ndarray, entry: np.ndarray, rule: _Rule) -> tuple[np.ndarray, np.ndarray]:
+    """(dead, reason) of each end."""
     w, b = end[:, 0], end[:, 1]
     finite = np.isfinite(end).all(axis=1)
     dead = finite & (b < rule.dead_below * np.abs(w))
     # there the gradient is H·distance, and H's lowest eigenvalue is ½ − φ(0) = .10: ‖m‖ < tol leaves about 10·tol
     arrived = stopped & (np.hypot(w - rule.gamma, b) <= 20 * rule.tol)
     reason = np.where(dead, entry, np.where(arrived, Reason.OPTIMUM, Reason.UNDECIDED))
-    return dead, steps, np.where(finite, reason, Reason.DIVERGED)
+    return dead, np.where(finite, reason, Reason.DIVERGED)
