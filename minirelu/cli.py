@@ -185,7 +185,7 @@ def reproduce(
     folder: Annotated[Path, typer.Option(help="Where name.png, .svg and .parquet (the numbers) are written.")] = Path("."),
     workers: Annotated[int, typer.Option(help="Processes.", min=1)] = 2,
 ) -> None:
-    """Draw figures of the paper again, exactly and as printed, and say how they compare."""
+    """Draw figures of the paper again, exactly and as the paper drew them, and say how they compare."""
     from .experiments.reproduce import FIGURES, save
 
     console = Console()
