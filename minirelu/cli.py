@@ -1,4 +1,4 @@
-"""The command line: `minirelu study`. Commands and their options, nothing else."""
+"""The command line: `minirelu study`, `minirelu reproduce`. Commands and their options, nothing else."""
 
 from __future__ import annotations
 
@@ -12,6 +12,7 @@ from typing import Annotated, NoReturn
 try:
     import typer
     from rich.console import Console
+    from rich.progress import Progress
 except ImportError as error:
     sys.exit(f"The command line needs typer and rich ({error}); install them with: pip install 'minirelu[lab]'")
 
@@ -20,7 +21,7 @@ from .errors import BackendUnavailableError, DataError
 from .experiments import plans, screen
 from .experiments import study as experiment
 from .experiments.figures import dead_and_error, dead_over_time
-from .experiments.folder import Folder, facts
+from .experiments.folder import Folder, check_place, facts
 from .experiments.summary import paragraph, summary
 
 app = typer.Typer(add_completion=False, no_args_is_help=True, help="The laboratory for the dying ReLU.")
@@ -32,6 +33,7 @@ def _root() -> None:
 
 
 CORES = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 2
+FIGURE_BYTES = 10**7  # more than any figure with its numbers needs
 DATA, NET, TRAINING, MACHINE = "Data and targets", "Net", "Training", "Machine and output"
 
 
@@ -141,6 +143,36 @@ def _stopped(console: Console, folder: Folder) -> NoReturn:
 def _fail(console: Console, message: str) -> NoReturn:
     console.print(message, style="red", markup=False, highlight=False)
     raise typer.Exit(2)
+
+
+@app.command()
+def reproduce(
+    names: Annotated[list[str], typer.Argument(help="Figures of the paper: fig2, fig3, fig4, fig5.")],
+    out: Annotated[Path, typer.Option(help="Folder for name.png, .svg and .parquet (the numbers).")] = Path("figures"),
+    workers: Annotated[int, typer.Option(help="Processes.", min=1)] = 2,
+) -> None:
+    """Draw figures of the paper again, exactly and as the paper drew them, and say how they compare."""
+    from .experiments.reproduce import FIGURES, save
+
+    console = Console()
+    for name in names:
+        if name not in FIGURES:
+            _fail(console, f"there is no figure called {name!r}; expected {', '.join(FIGURES)}")
+    try:
+        check_place(str(out), FIGURE_BYTES * len(names))
+        for name in dict.fromkeys(names):
+            with Progress(console=console, disable=not console.is_terminal) as bar:
+                task = bar.add_task(name, total=None)
+                columns = FIGURES[name].run(workers, lambda done, total: bar.update(task, completed=done, total=total))
+            for sentence in FIGURES[name].sentences(columns):
+                console.print(sentence, markup=False, highlight=False)
+            paths = save(name, FIGURES[name].draw(columns), columns, out)
+            console.print(f"Written: {', '.join(map(str, paths))}", markup=False, highlight=False)
+    except DataError as error:
+        _fail(console, str(error))
+    except KeyboardInterrupt:
+        console.print("Stopped; figures that were finished are kept.")
+        raise typer.Exit(130) from None
 
 
 def main() -> None:

@@ -144,7 +144,7 @@ def test_config_says_everything(tmp_path):
 def test_a_place_that_cannot_be_written_is_reported_before_training(tmp_path, monkeypatch, place):
     monkeypatch.chdir(tmp_path)
     (tmp_path / "file").write_text("")
-    with pytest.raises(DataError, match=r"cannot be written to \S+: .* are needed\); nothing was trained; .*--out DIR"):
+    with pytest.raises(DataError, match=r"cannot be written to \S+: .* are needed\); nothing was computed; .*--out DIR"):
         Folder(place, PLAN, FACTS).prepare()
     assert os.listdir(tmp_path) == ["file"]
 
@@ -162,7 +162,7 @@ def test_a_disk_that_is_too_full_is_reported_before_training(tmp_path):
     """)
     ran = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, timeout=60)
     assert "cannot be written" in ran.stdout
-    assert "(2 MB are needed); nothing was trained; make room" in ran.stdout
+    assert "(2 MB are needed); nothing was computed; make room" in ran.stdout
     assert os.listdir(tmp_path / "out") == []
 
 

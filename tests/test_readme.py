@@ -60,6 +60,26 @@ def test_examples_of_the_pages_run_and_say_what_they_claim(page, said, capsys):
         assert names["stream"].scale_ == names["scaler"].scale_
 
 
+def test_theory_page_is_true():
+    names = {}
+    (example,) = blocks("docs/theory.md")
+    exec(compile(example, "theory.md", "exec"), names)
+    linear_system, single_relu, born_dead = (names[key] for key in ("linear_system", "single_relu", "born_dead"))
+    assert round(float(linear_system.critical_beta("ema", lr=0.1)), 4) == 0.6694
+    first, deepest, depth = linear_system.overshoot("ema", lr=0.1, beta=0.9)
+    assert (first, deepest, round(depth, 3)) == (24, 35, -0.153)
+    assert round(float(single_relu.active_probability([0.6, 0.8], b=-2.0)), 3) == 0.023
+    assert names["found"].dead_share > 0.9
+    assert round(born_dead.upper_bound(depth=10, width=3), 3) == 0.699
+
+
+def test_checks_named_on_the_theory_page_exist():
+    tests = "".join(path.read_text() for path in (ROOT / "tests").glob("test_*.py"))
+    named = re.findall(r"`(test_\w+)`", (ROOT / "docs/theory.md").read_text())
+    assert len(named) >= 10
+    assert [name for name in named if f"def {name}(" not in tests] == []
+
+
 def test_links_in_the_documents_lead_somewhere():
     for document in (ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md")), ROOT / "benchmarks/README.md"):
         for target in re.findall(r"\]\(([^)#:]+)\)", document.read_text()):

@@ -3,4 +3,6 @@
 - `study`: dead units against the scale of the targets, for optimisers with and without momentum. What belongs to it:
   `plans` (options to a plan), `workers` (processes), `folder` (results, resuming), `summary` (means, intervals, words),
   `figures`, `screen` (bars and table).
+- `fig2` … `fig5`: the paper's figures of that number, from `minirelu.theory`; `panels` is what 4 and 5 share.
+- `reproduce`: those figures by name, and how they are written to files.
 """

@@ -48,7 +48,7 @@ class Folder:
         Raises `DataError` before any training if the place cannot be written or is too full, or if it holds another study
         (with `fresh`, that is removed).
         """
-        _check_place(self.path, self._needed())
+        check_place(self.path, self._needed())
         there = not fresh and os.path.exists(self.file("config.json"))
         if there:
             self._compare(_read_json(self.file("config.json")))
@@ -122,8 +122,11 @@ def _read_json(path: str) -> dict[str, Any]:
         raise DataError(f"{path} is not the configuration of a study ({_one_line(error)}); --fresh replaces it") from error
 
 
-def _check_place(path: str, needed: int) -> None:
-    """Make the folder and write as many bytes as will be needed: the only test that no quota or mount can fool."""
+def check_place(path: str, needed: int) -> None:
+    """Make the folder and write as many bytes as will be needed: the only test that no quota or mount can fool.
+
+    Raises `DataError` where that fails.
+    """
     probe = os.path.join(path, f".room.{os.urandom(4).hex()}")
     try:
         os.makedirs(path, exist_ok=True)
@@ -138,7 +141,7 @@ def _check_place(path: str, needed: int) -> None:
     except OSError as error:
         raise DataError(
             f"the results cannot be written to {path}: {error.strerror} ({needed / 1e6:.0f} MB are needed); nothing was "
-            "trained; make room or give another folder: --out DIR"
+            "computed; make room or give another folder: --out DIR"
         ) from error
 
 
