@@ -52,6 +52,7 @@ class Subject:
         self.weights = [_weights(x) for x in self.point.args]
         self.y_dtype = np.asarray(f(*args)).dtype
         self.convention: Callable[[float, float], float] | None = None  # the slope at a kink, from its two slopes
+        self.one_kink = False  # along any one coordinate and for any one output: then a black box allows a verdict
         self.regions = None if preactivations is None else Regions(self, preactivations, pinned)
         if self.regions is not None:
             self.report.nearest = nearest(self.regions.layers)
@@ -151,7 +152,10 @@ class Subject:
             unit = next(float(e[index]) for e, name in zip(v, self.names, strict=True) if e is not None and name == argument)
             below, above = (below, above) if unit > 0 else (above, below)
         numbers = (value / unit for value in (below, above, analytic))
-        return Finding(argument, index, output, *numbers, tolerance / abs(unit))
+        finding = Finding(argument, index, output, *numbers, tolerance / abs(unit))
+        if slopes.name == oracles.INACTIVE:
+            finding.why = "the gradient at a kink is not that of the inactive side (for ReLU: slope 0 at 0)"
+        return finding
 
     def fail(self, finding: Finding) -> None:
         self.report.finding, self.report.evaluations = finding, self.point.evaluations
@@ -177,8 +181,9 @@ class Subject:
             v, slopes = self.measure(self.direction(a, coordinates))
             if two_slopes(slopes).any():
                 kinked = np.array(list(self.find_kinked(a, coordinates)), int)
-                for i in kinked:
-                    self.check_alone(a, int(i))
+                alone = [self.check_alone(a, int(i)) for i in kinked]
+                for one, other in zip(alone, alone[1:], strict=False):
+                    self.check_pair(a, one, other)
                 self.report.kinks += len(kinked)
                 if len(kinked):
                     return self.check_block(a, np.setdiff1d(coordinates, kinked), directions)
@@ -197,8 +202,11 @@ class Subject:
         yield from self.find_kinked(a, coordinates[:half])
         yield from self.find_kinked(a, coordinates[half:])
 
-    def check_alone(self, a: int, i: int) -> None:
-        """One coordinate at a kink: the outputs with two slopes one by one, all the others together."""
+    def check_alone(self, a: int, i: int) -> tuple[Direction, np.ndarray]:
+        """One coordinate at a kink: the outputs with two slopes one by one, all the others together.
+
+        Returns the direction, and how much the slope of each output changes along it.
+        """
         v, slopes = self.measure(self.direction(a, np.array([i])))
         double, kept = two_slopes(slopes), self.g
         rest = np.where(double, 0.0, kept)
@@ -210,6 +218,31 @@ class Subject:
                 self.decide(found, a, i)
             if j is not None and self.convention is not None:
                 self.check_convention(v, picked, a, i, j)
+        self.use(kept)
+        return v, np.where(double, slopes.above[:-1] - slopes.below[:-1], 0.0)
+
+    def check_pair(self, a: int, one: tuple[Direction, np.ndarray], other: tuple[Direction, np.ndarray]) -> None:
+        """Two coordinates at one and the same kink of an output must take the same share of it.
+
+        If it is one kink, a step along both crosses it twofold or, with the other sign, not at all: then f is smooth along
+        it. If it is a kink of each, both signs look alike, and nothing follows.
+        """
+        (v, jumps), (w, others) = one, other
+        shared = np.flatnonzero((jumps != 0) & (others != 0))
+        if not len(shared):
+            return
+        j, kept = int(shared[0]), self.g
+        small = min(abs(jumps[j]), abs(others[j]))
+        ways = [[None if p is None else small * (p / jumps[j] + s * q / others[j]) for p, q in zip(v, w, strict=True)] for s in (1, -1)]
+        self.use(one_hot(j, len(kept)))
+        found = [self.measure(way)[1] for way in ways]
+        smooth = [not two_slopes(slopes)[j] for slopes in found]
+        if sum(smooth) == 1:
+            k = smooth.index(True)
+            wrong = self.mismatch(ways[k], _restricted(found[k], self.g), self.names[a])
+            if wrong:
+                wrong.why = "two entries that share one kink take different shares of it"
+                self.fail(wrong)
         self.use(kept)
 
     def check_convention(self, v: Direction, slopes: Slopes, a: int, i: int, j: int) -> None:
@@ -253,7 +286,7 @@ class Subject:
 
     def decide(self, found: Finding, a: int, i: int) -> None:
         """Fail, unless the gradient is right on both sides of this very point and only f's own kinks could tell."""
-        known = self.regions is not None and bool(self.regions.kinks.any())
+        known = self.one_kink or (self.regions is not None and bool(self.regions.kinks.any()))
         if not known and self.right_on_both_sides(a, i):
             raise NoVerdict(
                 f"{found}\nbut the gradient is right on both sides of this point. With one kink here it is wrong; with "

@@ -131,8 +131,8 @@ class Regions:
         y = oracles.with_sum(point.y, g)
         ends = np.array([(oracles.with_sum(point.at(v, t), g) - y) / t for t in steps])
         value, error = oracles.extrapolated(ends, oracles.with_noise(point, g) / steps[:, None], 2.0)
-        self.subject.report.oracles.add("one-sided differences")
-        return Slopes(value, value, error, "one-sided differences")
+        self.subject.report.oracles.add(oracles.INACTIVE)
+        return Slopes(value, value, error, oracles.INACTIVE)
 
     # ------------------------------------------------------------------------------------------------- steering
 
@@ -163,6 +163,7 @@ class Regions:
             moving = self._moving()
             still = [np.zeros_like(x) for x in self.subject.point.args]
             self._inward = self.steer(still, moving, np.where(self.exact, -1.0, 0.0)[moving])[0]
+            self._refuse_jumps(self._inward)
         rates = self.rates(v)
         for factor in 2.0 ** np.arange(0, 24, 2):
             bent = _combined([v, self._inward], [1.0, factor])
@@ -170,6 +171,13 @@ class Regions:
             if (rates[self.exact] <= 0).all():
                 return bent, rates
         raise NoVerdict("no direction makes every unit at its kink inactive; move the point")
+
+    def _refuse_jumps(self, inward: Direction) -> None:
+        """f must be continuous towards the active side, although its slope there is not used."""
+        point = self.subject.point
+        far, near = (np.abs(point.at(inward, -t) - point.y) for t in (self.small, self.small / 4))
+        if ((near > 0.9 * far) & (near > 2 * rounding.MEASURED * point.noise)).any():
+            raise NoVerdict("f jumps where a unit becomes active, so it has no slope there; move the point off the kink")
 
     def _moving(self) -> np.ndarray:
         """The units at a kink that some argument moves."""

@@ -144,5 +144,6 @@ def _compare(report: Report, name: str, step: int, found: np.ndarray, expected: 
         float(found[i]),
         tolerance,
         "the parameter is not where the textbook form is",
+        slopes=False,
     )
     raise GradientMismatch(report)

@@ -24,6 +24,7 @@ from .rounding import MEASURED, ROUNDINGS, roundoff
 
 Direction = Sequence[Any]  # for each argument an array of its shape, or None: it stays
 
+INACTIVE = "one-sided differences"  # on the side where units at their kink become inactive: minirelu's convention
 TINY = 2.0**-66  # the complex step; its square is lost beside the roundoff of float64
 PROBES = 4  # how often f is evaluated one rounding away, to measure its noise
 

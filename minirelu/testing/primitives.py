@@ -30,6 +30,7 @@ INACTIVE_SIDE: dict[str, Callable[..., Any]] = {
     "residual_relu": lambda skip, z: skip + z,
 }
 MIDDLE = ("abs", "maximum", "minimum")
+ONE_KINK = (*MIDDLE, "max", "min")  # in each coordinate; entries that tie share it
 
 
 def check_gradient(
@@ -40,12 +41,14 @@ def check_gradient(
     mode: str = "directions",
     directions: int = 3,
     preactivations: Callable[..., Any] | None = None,
+    shrink: bool = True,
 ) -> Report:
     """Check `vjp(g, *args) -> tuple of gradients` against slopes of `f(*args) -> array`, at kinks too.
 
     `args`: arrays of float32 or float64 of any shape. `mode`: "directions" (a few random ones for each argument, drawn from
     `rng`) or "elementwise" (each coordinate alone). `preactivations(*args)`: the arrays, one or several, that f compares
-    with 0, if you have them: they separate kinks that move together, and make the check of a large net quick.
+    with 0, if you have them: they separate kinks that move together, and make the check of a large net quick. `shrink`:
+    look for the smallest example of a failure, which takes a hundred more checks.
 
     ⟨vjp(g), v⟩ = ⟨g, Jv⟩ within a tolerance derived from dtype, fan-in, magnitude and step (rounding.py); at a kink the
     gradient must lie between the two slopes. Returns a `Report`. Raises `GradientMismatch` (an AssertionError) if the
@@ -59,14 +62,16 @@ def check_gradient(
 
     names = [f"x{i}" for i in range(len(args))]
     options = (f", mode={mode!r}" if mode != MODES[0] else "") + (", preactivations=preactivations" if preactivations else "")
-    return explained(run, args, "testing.check_gradient(f, vjp", names, options)
+    return explained(run, args, "testing.check_gradient(f, vjp", names, options, shrink)
 
 
-def explained(run: Callable[..., Report], args: Any, call: str, names: list[str], options: str = "") -> Report:
+def explained(run: Callable[..., Report], args: Any, call: str, names: list[str], options: str = "", shrink: bool = True) -> Report:
     """`run(*args)`; if it finds a mismatch, the same with the smallest example of it, as code to paste."""
     try:
         return run(*args)
     except GradientMismatch as mismatch:
+        if not shrink:
+            raise
         smallest = shrunk(lambda *arrays: run(*arrays, rng=np.random.default_rng(0)), args)
         report = mismatch.report
         report.example = to_paste(call, dict(zip(names, smallest, strict=True)), options)
@@ -77,7 +82,13 @@ def explained(run: Callable[..., Report], args: Any, call: str, names: list[str]
 
 
 def check_vjp(
-    primitive: Any, *arrays: Any, rng: np.random.Generator, mode: str = "directions", directions: int = 3, **options: Any
+    primitive: Any,
+    *arrays: Any,
+    rng: np.random.Generator,
+    mode: str = "directions",
+    directions: int = 3,
+    shrink: bool = True,
+    **options: Any,
 ) -> Report:
     """Check one of minirelu's primitives (or your own `@engine.primitive`) at `arrays`; `options` are its keyword arguments.
 
@@ -98,11 +109,13 @@ def check_vjp(
         known = INACTIVE_SIDE.get(name)
         subject = Subject(f, vjp, xs, rng, known, pinned=True)
         subject.convention = (lambda below, above: (below + above) / 2) if name in MIDDLE else None
+        subject.one_kink = name in ONE_KINK
+        _check_untracked(subject, lambda *ys: primitive(*ys, **options), xs)
         _check_contract(subject, lambda: primitive.raw(*xs, **options), xs)
         return subject.run(mode, directions)
 
     keywords = "".join(f", {key}={value!r}" for key, value in options.items())
-    return explained(run, arrays, f"testing.check_vjp({name}", [f"x{i}" for i in range(len(arrays))], keywords)
+    return explained(run, arrays, f"testing.check_vjp({name}", [f"x{i}" for i in range(len(arrays))], keywords, shrink)
 
 
 def _check_contract(subject: Subject, call: Callable[[], Any], arrays: Any) -> None:
@@ -128,6 +141,21 @@ def _check_contract(subject: Subject, call: Callable[[], Any], arrays: Any) -> N
             _broken(subject, "the second call of the vjp differs from the first")
 
 
+def _check_untracked(subject: Subject, call: Callable[..., Any], arrays: Any) -> None:
+    """An operand that is raw data changes nothing for the others, and one that is used alone gets the same gradient."""
+
+    def found(tracked: Any) -> list[Any]:
+        leaves = [Tensor(x) if i in tracked else x for i, x in enumerate(arrays)]
+        gradient = gradients(ops.sum(call(*leaves)))
+        return [gradient.get(leaf) if isinstance(leaf, Var) else None for leaf in leaves]
+
+    together = found(range(len(arrays)))
+    for i in range(len(arrays) if len(arrays) > 1 else 0):
+        alone = found([i])[i]
+        if alone is None or not np.array_equal(alone, together[i], equal_nan=True):
+            _broken(subject, f"the gradient of operand {i} differs when the others are raw data")
+
+
 def _broken(subject: Subject, why: str) -> None:
     subject.fail(Finding("the primitive", None, None, *[np.nan] * 4, why))
 
@@ -142,7 +170,9 @@ def pulled(vjp: Any, g: Any, operands: Any) -> list[Any]:
 # --------------------------------------------------------------------------------------------------------- layers
 
 
-def check_layer(layer: Layer, x: Any, rng: np.random.Generator, *, mode: str = "directions", directions: int = 2) -> Report:
+def check_layer(
+    layer: Layer, x: Any, rng: np.random.Generator, *, mode: str = "directions", directions: int = 2, shrink: bool = True
+) -> Report:
     """Check a layer or net at the input `x` (..., B, I): the gradients of x and of every parameter, in the layer's dtype.
 
     The pre-activations are read from the graph, so kinks are known: units exactly at 0 must take the slope 0 (that of
@@ -183,7 +213,7 @@ def check_layer(layer: Layer, x: Any, rng: np.random.Generator, *, mode: str = "
     def run(first: Any, rng: np.random.Generator = rng) -> Report:
         return Subject(f, vjp, [first, *arrays[1:]], rng, compared, names, pinned=True).run(mode, directions)
 
-    return explained(run, arrays[:1], "testing.check_layer(layer", ["x"])
+    return explained(run, arrays[:1], "testing.check_layer(layer", ["x"], shrink=shrink)
 
 
 def preactivations(y: Var) -> dict[str, np.ndarray]:

@@ -27,11 +27,14 @@ class Finding:
     analytic: float
     tolerance: float
     why: str = "the gradient is not the slope"
+    slopes: bool = True  # or else values: what was expected, and what was found
 
     def __str__(self) -> str:
         place = f"{self.argument}" + ("" if self.index is None else f", entry {self.index}")
         if self.output is not None:
             place += f", output {self.output}"
+        if not self.slopes:
+            return f"{self.why}: {place}\n  expected {self.above:.17g}, found {self.analytic:.17g}, tolerance {self.tolerance:.3g}"
         return (
             f"{self.why}: {place}\n"
             f"  slope below     {self.below:.17g}\n"
@@ -65,9 +68,11 @@ class Report:
 
     def __str__(self) -> str:
         lines = [] if self.finding is None else [str(self.finding)]
+        if not self.evaluations:  # no function was differentiated: an optimiser or a scaler
+            return "\n".join([*lines, f"  {self.comparisons} comparisons in {self.dtype} with the {', '.join(self.oracles)}"])
         lines.append(
             f"  {self.comparisons} comparisons in {self.dtype} (roundoff {self.roundoff:.2g}, fan-in {self.fan_in}), "
-            f"{self.evaluations} evaluations; oracles: {', '.join(sorted(self.oracles)) or 'none yet'}"
+            f"{self.evaluations} evaluations; oracles: {', '.join(sorted(self.oracles)) or 'none needed'}"
         )
         lines += [
             f"  nearest kink    {layer}: {distance:.3g} at {index}" for layer, (distance, index) in self.nearest.items()

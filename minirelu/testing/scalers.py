@@ -94,7 +94,7 @@ def same(report: Report, what: str, found: Any, expected: np.ndarray, size: np.n
     """|found − expected| <= λ·√N·u·size, column by column; shapes must agree."""
     found, tolerance = np.asarray(found), ROUNDINGS * np.sqrt(report.fan_in) * report.roundoff * size
     if found.shape != expected.shape:
-        report.finding = Finding(what, None, None, *[np.nan] * 4, f"the shape is {found.shape}, expected {expected.shape}")
+        report.finding = Finding(what, None, None, *[np.nan] * 4, f"the shape is {found.shape}, not {expected.shape}", False)
         raise GradientMismatch(report)
     off = np.abs(found - expected)
     report.comparisons += off.size
@@ -103,5 +103,5 @@ def same(report: Report, what: str, found: Any, expected: np.ndarray, size: np.n
     if wrong.any():
         i = tuple(int(k) for k in np.argwhere(wrong)[0])
         value, limit = float(expected[i]), float(np.broadcast_to(tolerance, off.shape)[i])
-        report.finding = Finding(what, i, None, value, value, float(found[i]), limit, "the scaler does not keep its promise")
+        report.finding = Finding(what, i, None, value, value, float(found[i]), limit, "the scaler breaks its promise", False)
         raise GradientMismatch(report)
