@@ -60,13 +60,17 @@ class Subject:
     # ------------------------------------------------------------------------------------------------ the vjp
 
     def use(self, g: np.ndarray) -> None:
-        """Take `g` (outputs,) as the incoming gradient from now on; compute the gradients and how noisy they are."""
+        """Take `g` (outputs,) as the incoming gradient from now on, and compute the gradients."""
         self.g = g
         self.d = self.pull(g)
-        self.shaken: list[list[np.ndarray]] = []
-        for _ in range(oracles.PROBES):
+        self._shaken: list[list[np.ndarray]] = []
+
+    def shaken(self) -> list[list[np.ndarray]]:
+        """The gradients with every argument, and g, one rounding away, PROBES times: how noisy they are."""
+        while len(self._shaken) < oracles.PROBES:
             near = [_rounded_off(x, self.u, self.rng) for x in self.args]
-            self.shaken.append(self.pull(_rounded_off(g, self.u, self.rng), near, strict=False))
+            self._shaken.append(self.pull(_rounded_off(self.g, self.u, self.rng), near, strict=False))
+        return self._shaken
 
     def pull(self, g: np.ndarray, args: Sequence[np.ndarray] | None = None, strict: bool = True) -> list[np.ndarray]:
         """vjp(g, *args) in float64; what is wrong without any measurement is refused here."""
@@ -89,9 +93,18 @@ class Subject:
             if not np.array_equal(x, was, equal_nan=True):
                 self.fail(Finding(name, None, None, *[np.nan] * 4, "the vjp wrote to its argument"))
             if not np.isfinite(d).all():
-                index = tuple(int(i) for i in np.argwhere(~np.isfinite(d))[0])
-                why = "the gradient is not finite where f is"
-                self.fail(Finding(name, index, None, np.nan, np.nan, float(d[index]), np.nan, why))
+                self._refuse_nonfinite(self.names.index(name), d)
+
+    def _refuse_nonfinite(self, a: int, d: np.ndarray) -> None:
+        """Fail, unless f itself has no finite slope there."""
+        i = int(np.flatnonzero(~np.isfinite(d))[0])
+        v = self.direction(a, np.array([i]))
+        slopes = oracles.differences(self.point, v, np.ones(self.point.y.size))
+        if not (slopes.error <= BLUNT * (np.abs(slopes.above) + np.abs(slopes.below) + 1)).all():
+            raise NoVerdict(f"f has no finite slope at {self.names[a]}, entry {self._place(a, i, None)[1]}")
+        below, above = (float(s[-1] / v[a].flat[i]) for s in (slopes.below, slopes.above))
+        why = "the gradient is not finite where f and its slopes are (sum of all outputs)"
+        self.fail(Finding(*self._place(a, i, None), below, above, float(d.flat[i]), float(slopes.error[-1]), why))
 
     # ------------------------------------------------------------------------------------- slopes and comparisons
 
@@ -119,16 +132,21 @@ class Subject:
         slopes = oracles.complex_step(self.point, v, self.g) or oracles.differences(self.point, v, self.g)
         return bool(two_slopes(slopes).any())
 
-    def tolerance(self, v: Direction, slopes: Slopes) -> float:
-        """Error of the oracle, of the sum ⟨d, v⟩ and of d itself; a vjp that changes by more than rounding is at a kink."""
+    def tolerance(self, v: Direction, slopes: Slopes, measured: bool) -> float:
+        """Error of the oracle and of the sum ⟨d, v⟩, and if `measured` that of d itself.
+
+        A vjp that changes by more than roundings when its arguments do is at a kink: then nothing is measured.
+        """
         parts = [(d * e).ravel() for d, e in zip(self.d, v, strict=True) if e is not None]
         size = float(np.linalg.norm(np.concatenate(parts))) if parts else 0.0
         outputs = float(np.linalg.norm(self.g * slopes.above[:-1]))
-        own = rounding.of_sum(self.u, self.point.fan_in, size, outputs)
-        moved = np.abs([dot(near, v) - dot(self.d, v) for near in self.shaken])
-        small = moved[moved <= np.sqrt(self.u) * (size + outputs)]  # NaN is left out too
-        tolerance = float(slopes.error[-1]) + own + rounding.MEASURED * float(small.max(initial=0))
-        scale = max(size + outputs, float(np.linalg.norm(self.g * self.point.y)))
+        values = float(np.linalg.norm(self.g * self.point.y))  # a derivative is often made from f's rounded value: 1 - y²
+        scale = max(size + outputs, values)
+        tolerance = float(slopes.error[-1]) + rounding.of_sum(self.u, self.point.fan_in, size, outputs, values)
+        if measured:
+            moved = np.abs([dot(near, v) - dot(self.d, v) for near in self.shaken()])
+            small = moved[moved <= np.sqrt(self.u) * scale]  # NaN is left out too
+            tolerance += rounding.MEASURED * float(small.max(initial=0))
         if not tolerance <= BLUNT * scale and scale > 0:
             raise NoVerdict(
                 f"the slope is known only within {tolerance:.2g}, too coarse for numbers of size {scale:.2g}; "
@@ -138,15 +156,16 @@ class Subject:
 
     def mismatch(self, v: Direction, slopes: Slopes, argument: str = "", index: Any = None, output: Any = None) -> Finding | None:
         """None if ⟨d, v⟩ lies between the slopes of ⟨g, f⟩, within the tolerance."""
-        tolerance, analytic = self.tolerance(v, slopes), dot(self.d, v)
-        below, above = float(slopes.below[-1]), float(slopes.above[-1])
+        analytic, below, above = dot(self.d, v), float(slopes.below[-1]), float(slopes.above[-1])
         excess = max(min(below, above) - analytic, analytic - max(below, above))
         report = self.report
         report.comparisons += 1
-        if excess <= tolerance:  # NaN fails
-            report.tolerance = max(report.tolerance, tolerance)
-            report.closest = max(report.closest, excess / tolerance if tolerance else 0.0)
-            return None
+        for measured in (False, True):  # measuring costs a few calls of the vjp: only where it decides
+            tolerance = self.tolerance(v, slopes, measured)
+            if excess <= tolerance:  # NaN fails
+                report.tolerance = max(report.tolerance, tolerance)
+                report.closest = max(report.closest, excess / tolerance if tolerance else 0.0)
+                return None
         unit = 1.0  # along one coordinate: what moving it by 1 would do
         if index is not None:
             unit = next(float(e[index]) for e, name in zip(v, self.names, strict=True) if e is not None and name == argument)

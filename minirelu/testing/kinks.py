@@ -142,20 +142,25 @@ class Regions:
         Raises `NoVerdict` where the kinks move together, so that no direction separates them.
         """
         directions, system = self._system(kinks)
-        slack = np.where(wanted < 0, 0.5 * np.abs(wanted), 2.0**-24 * self._typical(system))
+        slack = 2.0**-24 * self._typical(system)
         rates = self.rates(v)
-        for _ in range(ROUNDS):
+        for k in range(ROUNDS):
             off = rates[kinks] - wanted
-            if (np.abs(off) <= slack).all():
+            if self._reached(rates[kinks], wanted, slack, k > 0):
                 return v, rates
             v = _combined([v, *directions], [1.0, *-np.linalg.lstsq(system, off, rcond=1e-9)[0]])
             rates = self.rates(v)
-            if not (np.abs(rates[kinks] - wanted) <= slack).all():  # kinks of deeper layers depend on those before them
+            if not self._reached(rates[kinks], wanted, slack, True):  # kinks of deeper layers depend on those before them
                 system = self._system_around(v, rates, kinks, directions)
         raise NoVerdict(
             f"{np.count_nonzero(kinks)} pre-activations are 0 at this point and move together: no direction separates them; "
             "move the point, or give the units biases of their own"
         )
+
+    def _reached(self, rates: np.ndarray, wanted: np.ndarray, slack: float, steered: bool) -> bool:
+        """Once steered, a unit that should become inactive may also stay where it is: the relu of one that is inactive."""
+        inactive = (wanted < 0) & ((rates <= 0.5 * wanted) | (steered & (rates == 0)))
+        return bool((inactive | (np.abs(rates - wanted) <= slack)).all())
 
     def inward(self, v: Direction) -> tuple[Direction, np.ndarray]:
         """`v` and as much of a direction that makes every unit at its kink inactive as is needed."""

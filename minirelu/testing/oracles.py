@@ -2,7 +2,7 @@
 
     complex_step   Im f(x ± ihv)/(±h): exact one-sided slopes, no cancellation (Squire & Trapp 1998). At a kink NumPy's order
                    of complex numbers (real part, then imaginary part) sends +ih to one side and −ih to the other.
-                   Applies where f returns complex numbers for complex numbers.
+                   Applies where f returns complex numbers for complex numbers and is analytic in them.
     differences    (f(x ± hv) − f(x))/(±h) for steps h₀, h₀/r, h₀/r², …, extrapolated to h = 0 (Richardson) by Neville's
                    scheme; of all entries of the scheme the one with the smallest error estimate (Ridders 1982).
     same_region    central differences of a segment on which no ReLU changes its side: f is affine there along one
@@ -42,7 +42,8 @@ class Point:
     """f at one point, in float64 if f keeps float64 and in the precision that f returns otherwise."""
 
     def __init__(self, f: Callable[..., Any], args: Sequence[np.ndarray], rng: np.random.Generator) -> None:
-        self.f, self.evaluations, self.complex = f, 0, True
+        self.f, self.evaluations = f, 0
+        self.analytic: dict[tuple[int, ...], bool] = {}  # in which arguments f is, as a function of complex numbers
         self.args = [np.asarray(x).astype(np.float64) for x in args]
         y = self._call(self.args)
         if y.dtype != np.float64:
@@ -92,22 +93,39 @@ def with_sum(values: np.ndarray, g: np.ndarray) -> np.ndarray:
 
 
 def complex_step(point: Point, v: Direction, g: np.ndarray) -> Slopes | None:
-    """Exact one-sided slopes, or None where f does not take complex numbers."""
-    if not point.complex:
+    """Exact one-sided slopes, or None where f does not take complex numbers or is not analytic in them (abs, conj)."""
+    moved = tuple(i for i, d in enumerate(v) if d is not None)
+    if moved not in point.analytic:
+        point.analytic[moved] = _is_analytic(point, v)
+    both = [_complex(point, v, t) for t in (TINY * 1j, -TINY * 1j)] if point.analytic[moved] else [None]
+    if any(y is None for y in both):
         return None
-    try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("error")  # a cast that drops the imaginary part warns
-            both = [point.at(v, t) for t in (TINY * 1j, -TINY * 1j)]
-    except Exception:  # f is the user's: whatever it says to complex numbers, it does not take them
-        both = []
-    if not both or any(y.dtype.kind != "c" or not np.isfinite(y).all() for y in both):
-        point.complex = False
-        return None
-    slopes = [with_sum(np.imag(y).astype(np.float64) / s, g) for y, s in zip(both, (TINY, -TINY), strict=True)]
+    slopes = [with_sum(np.imag(y) / s, g) for y, s in zip(both, (TINY, -TINY), strict=True)]
     size = np.maximum(*(np.abs(s[:-1]) for s in slopes))
     error = ROUNDINGS * point.roundoff * np.sqrt(point.fan_in) * np.append(size, np.linalg.norm(size * g))
     return Slopes(slopes[1], slopes[0], error, "complex step")
+
+
+def _complex(point: Point, v: Direction, t: complex) -> np.ndarray | None:
+    """f at a complex point, None where it does not take one."""
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("error")  # a cast that drops the imaginary part warns
+            y = point.at(v, t)
+    except Exception:  # f is the user's: whatever it says to complex numbers, it does not take them
+        return None
+    return y.astype(np.complex128) if y.dtype.kind == "c" and np.isfinite(y).all() else None
+
+
+def _is_analytic(point: Point, v: Direction) -> bool:
+    """Cauchy and Riemann: a small real step and a small imaginary one give the same slope."""
+    h = float(point.steps[-1])
+    real, imaginary = _complex(point, v, complex(h)), _complex(point, v, h * 1j)
+    if real is None or imaginary is None:
+        return False
+    one, other = (np.real(real) - point.y) / h, np.imag(imaginary) / h
+    close = 2.0**-6 * (np.abs(one) + np.abs(other)) + 2 * ROUNDINGS * point.noise / h
+    return bool((np.abs(one - other) <= close).all())
 
 
 def differences(point: Point, v: Direction, g: np.ndarray) -> Slopes:
