@@ -4,6 +4,8 @@
 at the kink alone, but valid there, break minirelu's convention: they are planted in a primitive (`primitive=`).
 """
 
+# ruff: noqa: E501  (a table: one fault a line)
+
 from __future__ import annotations
 
 from collections.abc import Callable

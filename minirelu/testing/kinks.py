@@ -23,7 +23,7 @@ from .oracles import Direction, Slopes
 from .report import NoVerdict
 
 if TYPE_CHECKING:
-    from .gradient import Subject
+    from .subject import Subject
 
 LONGEST = 2.0**-4  # of a segment of one region
 SPARE = 4  # directions more than there are kinks
@@ -77,15 +77,32 @@ class Regions:
         """(v steered off the kinks, its slopes); no slopes where f has kinks that its pre-activations do not show."""
         rates = self.rates(v, exactly=False)
         kinks = self._at_kinks(rates)
+        if not kinks.any():
+            h = self._step(v, rates, kinks, kinks)
+            return v, None if h is None else self._central(v, h)
+        kinks |= self._moving()  # to steer is to move everything a little: no other kink may be crossed by that
         inactive = kinks & self.exact & self.pinned
-        if (kinks & ~inactive).any():
-            v, rates = self.steer(v, kinks & ~inactive, np.zeros(np.count_nonzero(kinks & ~inactive)))
+        resting = kinks & ~inactive
+        start, first = v, rates
+        if resting.any():
+            v, rates = self.steer(v, resting, np.zeros(np.count_nonzero(resting)))
         if inactive.any():
             v, rates = self.inward(v)
-        h = self._step(v, rates, kinks)
+        h = self._step(v, rates, kinks, inactive)
         if h is None:
             return v, None
-        return v, self._forward(v, h) if inactive.any() else self._central(v, h)
+        slopes = self._forward(v, h) if inactive.any() else self._central(v, h)
+        size, left = self._left_over(start, first[resting], rates[resting])
+        return v, slopes._replace(error=slopes.error + size * left, before=size)
+
+    def _left_over(self, start: Direction, first: np.ndarray, rates: np.ndarray) -> tuple[float, float]:
+        """The size of the slopes before steering, and the share of it that the kinks which should rest still add."""
+        if not len(rates):
+            return 0.0, 0.0
+        point, g = self.subject.point, self.subject.g
+        sides = [np.linalg.norm(g * (point.at(start, t) - point.y)) / self.small for t in (self.small, -self.small)]
+        share = np.abs(rates).max() / (np.abs(first).max() or 1.0) + 8 * point.roundoff
+        return float(max(sides)), float(rounding.ROUNDINGS * share)
 
     def _at_kinks(self, rates: np.ndarray) -> np.ndarray:
         """The units that are at their kink, or nearer than the smallest step, and move."""
@@ -96,15 +113,17 @@ class Regions:
     def _typical(self, rates: np.ndarray) -> float:
         return float(np.abs(rates).max(initial=0)) or 1.0
 
-    def _step(self, v: Direction, rates: np.ndarray, kinks: np.ndarray) -> float | None:
-        """Half the way to the nearest kink, checked at both ends."""
+    def _step(self, v: Direction, rates: np.ndarray, kinks: np.ndarray, inactive: np.ndarray) -> float | None:
+        """Half the way to the nearest kink, checked at both ends; those that became inactive must still be so at +h."""
         with np.errstate(divide="ignore", invalid="ignore"):
             times = np.abs(self.s / rates)[~kinks & (rates != 0) & (self.s != 0)]
         largest = max((float(np.abs(d / np.where(w, w, 1)).max(initial=0)) for d, w in self._relative(v)), default=1.0)
         h = min(LONGEST / max(largest, 1.0), 0.5 * float(times.min(initial=np.inf)))
         still = ~(kinks | self.exact | self.near)
         while h >= self.shortest / 64:
-            if all((np.sign(self.at(v, t)) == np.sign(self.s))[still].all() for t in (-h, h)):
+            ahead, behind = self.at(v, h), self.at(v, -h)
+            same = (np.sign(ahead) == np.sign(self.s)) & (np.sign(behind) == np.sign(self.s))
+            if same[still].all() and (ahead[inactive] <= 0).all():
                 return h
             h /= 4
         return None
@@ -142,7 +161,7 @@ class Regions:
         Raises `NoVerdict` where the kinks move together, so that no direction separates them.
         """
         directions, system = self._system(kinks)
-        slack = 2.0**-24 * self._typical(system)
+        slack = np.maximum(2.0**-40 * self._typical(system), 64 * self.noise[kinks] / self.small)
         rates = self.rates(v)
         for k in range(ROUNDS):
             off = rates[kinks] - wanted
@@ -157,7 +176,7 @@ class Regions:
             "move the point, or give the units biases of their own"
         )
 
-    def _reached(self, rates: np.ndarray, wanted: np.ndarray, slack: float, steered: bool) -> bool:
+    def _reached(self, rates: np.ndarray, wanted: np.ndarray, slack: np.ndarray, steered: bool) -> bool:
         """Once steered, a unit that should become inactive may also stay where it is: the relu of one that is inactive."""
         inactive = (wanted < 0) & ((rates <= 0.5 * wanted) | (steered & (rates == 0)))
         return bool((inactive | (np.abs(rates - wanted) <= slack)).all())
@@ -223,18 +242,18 @@ class Regions:
             found = subject.mismatch(v, slopes, f"along the direction that moves {self._unit(int(k))} alone")
             if found:
                 share = (found.analytic - found.below) / (found.above - found.below)
-                found.why = f"{self._unit(int(k))} is at its kink, and the gradient goes {share:.4g} of the way from one slope to the other"
+                unit = self._unit(int(k))
+                found.why = f"{unit} is at its kink, and the gradient goes {share:.4g} of the way from one slope to the other"
                 subject.fail(found)
         subject.report.kinks = int(np.count_nonzero(moving))
 
-
     def _unit(self, k: int) -> str:
         """The name and index of the k-th pre-activation."""
-        for name, s in self.layers.items():
-            if k < s.size:
-                break
-            k -= s.size
-        return f"pre-activation {tuple(int(i) for i in np.unravel_index(k, s.shape))} of {name}"
+        sizes = np.cumsum([s.size for s in self.layers.values()])
+        layer = int(np.searchsorted(sizes, k, side="right"))
+        name, s = list(self.layers.items())[layer]
+        index = np.unravel_index(k - int(sizes[layer]) + s.size, s.shape)
+        return f"pre-activation {tuple(int(i) for i in index)} of {name}"
 
 
 # -------------------------------------------------------------------------------------------------------- helpers

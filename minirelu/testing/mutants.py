@@ -131,11 +131,11 @@ def _changes(node: ast.AST) -> Iterator[tuple[str, ast.expr]]:
     elif isinstance(node, ast.Slice):
         for end in ("lower", "upper"):
             if getattr(node, end) is not None:
-                yield "slice", _replaced(node, end, ast.BinOp(getattr(node, end), ast.Add(), ast.Constant(1)))  # type: ignore[misc]
+                yield "slice", _replaced(node, end, ast.BinOp(getattr(node, end), ast.Add(), ast.Constant(1)))
     elif isinstance(node, ast.Lambda):
         yield "sign", ast.Lambda(node.args, ast.UnaryOp(ast.USub(), node.body))
     elif isinstance(node, ast.Constant) and type(node.value) in (int, float):
-        yield "constant", ast.Constant(node.value + 1)
+        yield "constant", ast.Constant(node.value + 1)  # type: ignore[operator]
     elif isinstance(node, ast.Constant) and type(node.value) is bool:
         yield "constant", ast.Constant(not node.value)
 
@@ -181,7 +181,7 @@ def of_ops() -> list[Mutant]:
 
 def of_kernels() -> list[Mutant]:
     """Every mutant of the NumPy references of the kernels' backward paths, with the unpacking of masks."""
-    found = []
+    found: list[Mutant] = []
     for name, module in backward_kernels().items():
         found += mutants(name, inspect.getsource(module), lambda function: "reference" in function or "backward" in function)
     return found
@@ -262,7 +262,7 @@ def _helpers(name: str) -> set[str]:
     found: set[str] = set()
     new = {name}
     while new:
-        function = getattr(ops, new.pop(), None)
+        function: Any = getattr(ops, new.pop(), None)
         if not inspect.isfunction(getattr(function, "raw", function)):
             continue
         tree = ast.parse(inspect.getsource(getattr(function, "raw", function)))

@@ -20,7 +20,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from .report import NoVerdict
-from .rounding import MEASURED, ROUNDINGS, roundoff
+from .rounding import ROUNDINGS, roundoff
 
 Direction = Sequence[Any]  # for each argument an array of its shape, or None: it stays
 
@@ -36,6 +36,7 @@ class Slopes(NamedTuple):
     above: np.ndarray
     error: np.ndarray
     name: str
+    before: float = 0.0  # how large they were before the direction was steered off the kinks
 
 
 class Point:
@@ -66,7 +67,7 @@ class Point:
         with np.errstate(all="ignore"):
             return np.asarray(self.f(*args))
 
-    def at(self, v: Direction, t: float) -> np.ndarray:
+    def at(self, v: Direction, t: complex) -> np.ndarray:
         """f(x + tv), flat and in float64."""
         y = self._call(self.moved(v, t))
         if y.shape != self.shape:
@@ -97,10 +98,12 @@ def complex_step(point: Point, v: Direction, g: np.ndarray) -> Slopes | None:
     moved = tuple(i for i, d in enumerate(v) if d is not None)
     if moved not in point.analytic:
         point.analytic[moved] = _is_analytic(point, v)
-    both = [_complex(point, v, t) for t in (TINY * 1j, -TINY * 1j)] if point.analytic[moved] else [None]
-    if any(y is None for y in both):
+    if not point.analytic[moved]:
         return None
-    slopes = [with_sum(np.imag(y) / s, g) for y, s in zip(both, (TINY, -TINY), strict=True)]
+    above, below = _complex(point, v, TINY * 1j), _complex(point, v, -TINY * 1j)
+    if above is None or below is None:
+        return None
+    slopes = [with_sum(np.imag(above) / TINY, g), with_sum(np.imag(below) / -TINY, g)]
     size = np.maximum(*(np.abs(s[:-1]) for s in slopes))
     error = ROUNDINGS * point.roundoff * np.sqrt(point.fan_in) * np.append(size, np.linalg.norm(size * g))
     return Slopes(slopes[1], slopes[0], error, "complex step")

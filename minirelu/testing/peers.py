@@ -20,7 +20,7 @@ Checker = Callable[[Callable[..., Any], Callable[..., Any], list[np.ndarray]], N
 def torch_gradcheck(f: Callable[..., Any], vjp: Callable[..., Any], args: list[np.ndarray], fast: bool = False) -> None:
     import torch
 
-    class Function(torch.autograd.Function):  # type: ignore[name-defined]
+    class Function(torch.autograd.Function):
         @staticmethod
         def forward(ctx: Any, *xs: Any) -> Any:
             ctx.save_for_backward(*xs)

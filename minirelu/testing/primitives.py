@@ -16,7 +16,7 @@ from .. import ops
 from ..engine import Var, gradients, no_graph, toposort
 from ..nn import Layer
 from ..tensor import Tensor
-from .gradient import MODES, Subject
+from .gradient import MODES, Check
 from .report import Finding, GradientMismatch, NoVerdict, Report, to_paste
 from .shrink import shrunk
 
@@ -58,14 +58,16 @@ def check_gradient(
         raise ValueError(f"mode was {mode!r}; expected one of {', '.join(MODES)}")
 
     def run(*arrays: Any, rng: np.random.Generator = rng) -> Report:
-        return Subject(f, vjp, arrays, rng, preactivations).run(mode, directions)
+        return Check(f, vjp, arrays, rng, preactivations).run(mode, directions)
 
     names = [f"x{i}" for i in range(len(args))]
     options = (f", mode={mode!r}" if mode != MODES[0] else "") + (", preactivations=preactivations" if preactivations else "")
     return explained(run, args, "testing.check_gradient(f, vjp", names, options, shrink)
 
 
-def explained(run: Callable[..., Report], args: Any, call: str, names: list[str], options: str = "", shrink: bool = True) -> Report:
+def explained(
+    run: Callable[..., Report], args: Any, call: str, names: list[str], options: str = "", shrink: bool = True
+) -> Report:
     """`run(*args)`; if it finds a mismatch, the same with the smallest example of it, as code to paste."""
     try:
         return run(*args)
@@ -107,7 +109,7 @@ def check_vjp(
 
     def run(*xs: Any, rng: np.random.Generator = rng) -> Report:
         known = INACTIVE_SIDE.get(name)
-        subject = Subject(f, vjp, xs, rng, known, pinned=True)
+        subject = Check(f, vjp, xs, rng, known, pinned=True)
         subject.convention = (lambda below, above: (below + above) / 2) if name in MIDDLE else None
         subject.one_kink = name in ONE_KINK
         _check_untracked(subject, lambda *ys: primitive(*ys, **options), xs)
@@ -118,7 +120,7 @@ def check_vjp(
     return explained(run, arrays, f"testing.check_vjp({name}", [f"x{i}" for i in range(len(arrays))], keywords, shrink)
 
 
-def _check_contract(subject: Subject, call: Callable[[], Any], arrays: Any) -> None:
+def _check_contract(subject: Check, call: Callable[[], Any], arrays: Any) -> None:
     """dtype in = dtype out; what a vjp hands over is nobody else's (engine.py)."""
     y, vjp = call()[:2]
     dtype = np.result_type(*arrays)
@@ -141,7 +143,7 @@ def _check_contract(subject: Subject, call: Callable[[], Any], arrays: Any) -> N
             _broken(subject, "the second call of the vjp differs from the first")
 
 
-def _check_untracked(subject: Subject, call: Callable[..., Any], arrays: Any) -> None:
+def _check_untracked(subject: Check, call: Callable[..., Any], arrays: Any) -> None:
     """An operand that is raw data changes nothing for the others, and one that is used alone gets the same gradient."""
 
     def found(tracked: Any) -> list[Any]:
@@ -156,8 +158,8 @@ def _check_untracked(subject: Subject, call: Callable[..., Any], arrays: Any) ->
             _broken(subject, f"the gradient of operand {i} differs when the others are raw data")
 
 
-def _broken(subject: Subject, why: str) -> None:
-    subject.fail(Finding("the primitive", None, None, *[np.nan] * 4, why))
+def _broken(subject: Check, why: str) -> None:
+    subject.fail(Finding.plain("the primitive", why))
 
 
 def pulled(vjp: Any, g: Any, operands: Any) -> list[Any]:
@@ -185,7 +187,7 @@ def check_layer(
     names = ["x", *(p.name or f"parameter {i}" for i, p in enumerate(parameters))]
 
     @contextmanager
-    def output(xs: Any) -> Iterator[tuple[Tensor, list[Var]]]:
+    def output(xs: Any) -> Iterator[tuple[Tensor, list[Tensor]]]:
         """The layer's output and its leaves, while its parameters are xs[1:]."""
         kept = [(t, t.data) for t in (*parameters, *layer.buffers())]
         try:
@@ -211,7 +213,7 @@ def check_layer(
             return preactivations(y)
 
     def run(first: Any, rng: np.random.Generator = rng) -> Report:
-        return Subject(f, vjp, [first, *arrays[1:]], rng, compared, names, pinned=True).run(mode, directions)
+        return Check(f, vjp, [first, *arrays[1:]], rng, compared, names, pinned=True).run(mode, directions)
 
     return explained(run, arrays[:1], "testing.check_layer(layer", ["x"], shrink=shrink)
 

@@ -7,6 +7,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -29,12 +30,20 @@ class Finding:
     why: str = "the gradient is not the slope"
     slopes: bool = True  # or else values: what was expected, and what was found
 
+    @classmethod
+    def plain(cls, argument: str, why: str, slopes: bool = True) -> Finding:
+        """A finding without numbers: a shape, an array that was written to."""
+        return cls(argument, None, None, math.nan, math.nan, math.nan, math.nan, why, slopes)
+
     def __str__(self) -> str:
+        if math.isnan(self.tolerance):
+            return f"{self.why}: {self.argument}"
         place = f"{self.argument}" + ("" if self.index is None else f", entry {self.index}")
         if self.output is not None:
             place += f", output {self.output}"
         if not self.slopes:
-            return f"{self.why}: {place}\n  expected {self.above:.17g}, found {self.analytic:.17g}, tolerance {self.tolerance:.3g}"
+            values = f"expected {self.above:.17g}, found {self.analytic:.17g}, tolerance {self.tolerance:.3g}"
+            return f"{self.why}: {place}\n  {values}"
         return (
             f"{self.why}: {place}\n"
             f"  slope below     {self.below:.17g}\n"
@@ -74,9 +83,7 @@ class Report:
             f"  {self.comparisons} comparisons in {self.dtype} (roundoff {self.roundoff:.2g}, fan-in {self.fan_in}), "
             f"{self.evaluations} evaluations; oracles: {', '.join(sorted(self.oracles)) or 'none needed'}"
         )
-        lines += [
-            f"  nearest kink    {layer}: {distance:.3g} at {index}" for layer, (distance, index) in self.nearest.items()
-        ]
+        lines += [f"  nearest kink    {layer}: {distance:.3g} at {index}" for layer, (distance, index) in self.nearest.items()]
         if not self.nearest:
             lines.append("  nearest kink    not known: f is a black box (preactivations= would tell)")
         if self.example:
@@ -112,7 +119,8 @@ def code(array: Any) -> str:
         return f"...  # {array.dtype} {array.shape}, too large to print: the arguments of this check"
     text = np.array2string(array, separator=", ", threshold=SHOWN, floatmode="unique", max_line_width=10**6)
     text = " ".join(text.split()).replace("nan", "np.nan").replace("inf", "np.inf")
-    return f"np.array({text}, np.{array.dtype}).reshape({array.shape})" if not array.size else f"np.array({text}, np.{array.dtype})"
+    shape = "" if array.size else f".reshape({array.shape})"
+    return f"np.array({text}, np.{array.dtype}){shape}"
 
 
 def to_paste(call: str, arrays: dict[str, Any], options: str = "") -> str:

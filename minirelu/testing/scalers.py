@@ -1,6 +1,6 @@
 """`check_scaler` and `check_affine_invariance`: scalers that follow scikit-learn's protocol.
 
-A scaler has `fit(X)`, `transform(X)` and `inverse_transform(X)`, X (N, columns); minirelu's and scikit-learn's are checked alike.
+A scaler has `fit(X)`, `transform(X)` and `inverse_transform(X)`, X (N, columns); minirelu's and scikit-learn's are alike.
 """
 
 from __future__ import annotations
@@ -94,7 +94,7 @@ def same(report: Report, what: str, found: Any, expected: np.ndarray, size: np.n
     """|found − expected| <= λ·√N·u·size, column by column; shapes must agree."""
     found, tolerance = np.asarray(found), ROUNDINGS * np.sqrt(report.fan_in) * report.roundoff * size
     if found.shape != expected.shape:
-        report.finding = Finding(what, None, None, *[np.nan] * 4, f"the shape is {found.shape}, not {expected.shape}", False)
+        report.finding = Finding.plain(what, f"the shape is {found.shape}, not {expected.shape}", False)
         raise GradientMismatch(report)
     off = np.abs(found - expected)
     report.comparisons += off.size

@@ -65,7 +65,7 @@ def outcome(check: Callable[[], object]) -> str:
 # ----------------------------------------------------------------------------------------------- faults and mutants
 
 
-def faults(seeds: Iterable[int] = range(5)) -> list[dict[str, Any]]:
+def faults(seeds: Iterable[int] = range(2)) -> list[dict[str, Any]]:
     """Each planted fault in each dtype: how many of the seeds each checker catches it at."""
     rows = []
     for dtype in DTYPES:
