@@ -38,6 +38,7 @@ class Regions:
         point = subject.point
         fine = point.dtype == np.float64
         self.small, self.shortest = (2.0**-17, 2.0**-20) if fine else (2.0**-8, 2.0**-8)
+        self.largest = 2.0**-10 if fine else 2.0**-4  # step for exact rates
         self.layers = named(self._values(subject.args))
         self.s = self.at([None] * len(point.args), 0.0)
         given = flat(self.layers)
@@ -66,16 +67,29 @@ class Regions:
 
     # ----------------------------------------------------------------------------------------------- directions
 
-    def rates(self, v: Direction, exactly: bool = True) -> np.ndarray:
-        """ds/dt along +v, 0 where it is lost in the noise; `exactly`: at two steps, so that curvature drops out."""
+    def rates(self, v: Direction) -> np.ndarray:
+        """ds/dt along +v, 0 where it is lost in the noise; roughly: in a single step."""
         rates = (self.at(v, self.small) - self.s) / self.small
-        if exactly:
-            rates = 2 * (self.at(v, self.small / 2) - self.s) / (self.small / 2) - rates
         return np.where(np.abs(rates) * self.small <= 8 * self.noise, 0.0, rates)
+
+    def exact_rates(self, v: Direction) -> tuple[np.ndarray, np.ndarray]:
+        """(ds/dt along +v, how blurred they are by roundings): three steps on this side of the nearest other kink."""
+        rough = self.rates(v)
+        t = min(max(0.5 * self._nearest(rough, self.kinks), self.small), self.largest)
+        one, two, three = ((self.at(v, t / n) - self.s) * n / t for n in (1, 2, 4))
+        rates = (4 * (2 * three - two) - (2 * two - one)) / 3  # without the terms in t and t²
+        blur = 32 * self.noise / rounding.MEASURED / t
+        return np.where(np.abs(rates) <= blur, 0.0, rates), blur
+
+    def _nearest(self, rates: np.ndarray, apart_from: np.ndarray) -> float:
+        """When the first of the other units comes to its kink."""
+        with np.errstate(divide="ignore", invalid="ignore"):
+            times = np.abs(self.s / rates)[~apart_from & (rates != 0) & (self.s != 0)]
+        return float(times.min(initial=np.inf))
 
     def measure(self, v: Direction) -> tuple[Direction, Slopes | None]:
         """(v steered off the kinks, its slopes); no slopes where f has kinks that its pre-activations do not show."""
-        rates = self.rates(v, exactly=False)
+        rates = self.rates(v)
         kinks = self._at_kinks(rates)
         if not kinks.any():
             h = self._step(v, rates, kinks, kinks)
@@ -92,16 +106,17 @@ class Regions:
         if h is None:
             return v, None
         slopes = self._forward(v, h) if inactive.any() else self._central(v, h)
-        size, left = self._left_over(start, first[resting], rates[resting])
+        size, left = self._left_over(start, first[resting], v, resting)
         return v, slopes._replace(error=slopes.error + size * left, before=size)
 
-    def _left_over(self, start: Direction, first: np.ndarray, rates: np.ndarray) -> tuple[float, float]:
+    def _left_over(self, start: Direction, first: np.ndarray, v: Direction, resting: np.ndarray) -> tuple[float, float]:
         """The size of the slopes before steering, and the share of it that the kinks which should rest still add."""
-        if not len(rates):
+        if not len(first):
             return 0.0, 0.0
         point, g = self.subject.point, self.subject.g
         sides = [np.linalg.norm(g * (point.at(start, t) - point.y)) / self.small for t in (self.small, -self.small)]
-        share = np.abs(rates).max() / (np.abs(first).max() or 1.0) + 8 * point.roundoff
+        rates, blur = self.exact_rates(v)
+        share = (np.abs(rates) + blur)[resting].max() / (np.abs(first).max() or 1.0) + 8 * point.roundoff
         return float(max(sides)), float(rounding.ROUNDINGS * share)
 
     def _at_kinks(self, rates: np.ndarray) -> np.ndarray:
@@ -115,10 +130,8 @@ class Regions:
 
     def _step(self, v: Direction, rates: np.ndarray, kinks: np.ndarray, inactive: np.ndarray) -> float | None:
         """Half the way to the nearest kink, checked at both ends; those that became inactive must still be so at +h."""
-        with np.errstate(divide="ignore", invalid="ignore"):
-            times = np.abs(self.s / rates)[~kinks & (rates != 0) & (self.s != 0)]
         largest = max((float(np.abs(d / np.where(w, w, 1)).max(initial=0)) for d, w in self._relative(v)), default=1.0)
-        h = min(LONGEST / max(largest, 1.0), 0.5 * float(times.min(initial=np.inf)))
+        h = min(LONGEST / max(largest, 1.0), 0.5 * self._nearest(rates, kinks))
         still = ~(kinks | self.exact | self.near)
         while h >= self.shortest / 64:
             ahead, behind = self.at(v, h), self.at(v, -h)
@@ -161,14 +174,14 @@ class Regions:
         Raises `NoVerdict` where the kinks move together, so that no direction separates them.
         """
         directions, system = self._system(kinks)
-        slack = np.maximum(2.0**-40 * self._typical(system), 64 * self.noise[kinks] / self.small)
-        rates = self.rates(v)
+        rates, blur = self.exact_rates(v)
         for k in range(ROUNDS):
             off = rates[kinks] - wanted
+            slack = np.maximum(2.0**-40 * self._typical(system), 2 * blur[kinks])
             if self._reached(rates[kinks], wanted, slack, k > 0):
                 return v, rates
             v = _combined([v, *directions], [1.0, *-np.linalg.lstsq(system, off, rcond=1e-9)[0]])
-            rates = self.rates(v)
+            rates, blur = self.exact_rates(v)
             if not self._reached(rates[kinks], wanted, slack, True):  # kinks of deeper layers depend on those before them
                 system = self._system_around(v, rates, kinks, directions)
         raise NoVerdict(
@@ -219,7 +232,7 @@ class Regions:
                 [(w * rng.normal(size=w.shape)).reshape(shape) for w, shape in zip(self.subject.weights, shapes, strict=True)]
                 for _ in range(int(kinks.sum()) + SPARE)
             ]
-            self._systems[key] = directions, np.array([self.rates(d)[kinks] for d in directions]).T
+            self._systems[key] = directions, np.array([self.exact_rates(d)[0][kinks] for d in directions]).T
         return self._systems[key]
 
     def _system_around(self, v: Direction, rates: np.ndarray, kinks: np.ndarray, directions: list[Direction]) -> np.ndarray:

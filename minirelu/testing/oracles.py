@@ -213,8 +213,8 @@ def agree(found: Sequence[Slopes | None]) -> Slopes:
     those = [s for s in found if s is not None]
     best = min(those, key=lambda s: s.error[-1])
     for other in those:
-        low = np.minimum(other.below, other.above) - other.error - best.error
-        high = np.maximum(other.below, other.above) + other.error + best.error
+        apart = 4 * (other.error + best.error)  # both errors are estimates
+        low, high = np.minimum(other.below, other.above) - apart, np.maximum(other.below, other.above) + apart
         inside = (low <= best.below) & (best.below <= high) & (low <= best.above) & (best.above <= high)
         if not inside.all():
             j = int(np.argmin(inside))
