@@ -112,8 +112,8 @@ def check_vjp(
         subject = Check(f, vjp, xs, rng, known, pinned=True)
         subject.convention = (lambda below, above: (below + above) / 2) if name in MIDDLE else None
         subject.one_kink = name in ONE_KINK
-        _check_untracked(subject, lambda *ys: primitive(*ys, **options), xs)
         _check_contract(subject, lambda: primitive.raw(*xs, **options), xs)
+        _check_untracked(subject, lambda *ys: primitive(*ys, **options), xs)
         return subject.run(mode, directions)
 
     keywords = "".join(f", {key}={value!r}" for key, value in options.items())
