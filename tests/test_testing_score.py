@@ -119,12 +119,8 @@ RESULT = {
     "seconds": 12,
     "faults": [{"fault": "f", "dtype": "float64", "seeds": 2, "caught": {"minirelu": 2, "other": 1}}],
     "mutants": [
-        {
-            "source": "ops.py",
-            "mutants": 9,
-            "killed": 8,
-            "not_killed": [{"mutant": "m in: l", "outcome": "survived", "why": "w"}],
-        }
+        {"source": "ops.py", "mutants": 9, "killed": 8}
+        | {"not_killed": [{"mutant": "m in: l", "outcome": "survived", "why": "w"}]}
     ],
     "false_alarms": [
         {"checker": "minirelu", "dtype": "float64", "trials": 9, "alarms": 0, "no_verdict": 1, "low": 0.0, "high": 0.3}
