@@ -146,12 +146,12 @@ class Regions:
         return [(d, w.reshape(d.shape)) for d, w in zip(v, weights, strict=True) if d is not None]
 
     def _central(self, v: Direction, h: float) -> Slopes:
-        """Central differences at h, h/2, h/4, h/8: the largest ones as they are, and all of them extrapolated."""
+        """Central differences at h, h/4, h/16, h/64: the largest ones as they are, and all of them extrapolated."""
         point, g = self.subject.point, self.subject.g
-        steps = h / 2.0 ** np.arange(4)
+        steps = h / 4.0 ** np.arange(4)
         ends = np.array([oracles.with_sum(point.at(v, t) - point.at(v, -t), g) / (2 * t) for t in steps])
         noise = oracles.with_noise(point, g) / steps[:, None]
-        value, error = oracles.extrapolated(ends, noise, 4.0)
+        value, error = oracles.extrapolated(ends, noise, 16.0)
         both = [Slopes(value, value, error, "extrapolated differences"), oracles.same_region(ends, noise)]
         self.subject.report.oracles |= {s.name for s in both if s}
         return oracles.agree(both)
@@ -159,10 +159,10 @@ class Regions:
     def _forward(self, v: Direction, h: float) -> Slopes:
         """One-sided differences on the side where every kink is inactive."""
         point, g = self.subject.point, self.subject.g
-        steps = h / 2.0 ** np.arange(6)
+        steps = h / 4.0 ** np.arange(5)
         y = oracles.with_sum(point.y, g)
         ends = np.array([(oracles.with_sum(point.at(v, t), g) - y) / t for t in steps])
-        value, error = oracles.extrapolated(ends, oracles.with_noise(point, g) / steps[:, None], 2.0)
+        value, error = oracles.extrapolated(ends, oracles.with_noise(point, g) / steps[:, None], 4.0)
         self.subject.report.oracles.add(oracles.INACTIVE)
         return Slopes(value, value, error, oracles.INACTIVE)
 

@@ -169,7 +169,7 @@ def with_noise(point: Point, g: np.ndarray) -> np.ndarray:
 
 
 def extrapolated(column: np.ndarray, noise: np.ndarray, ratio: float, orders: int = 4) -> tuple[np.ndarray, np.ndarray]:
-    """The limit of quotients (steps, n), whose errors are c₁h + c₂h² + …, for h → 0, and a bound of its error.
+    """The limit of quotients (steps, n), whose errors are c₁h + c₂h² + …, for h → 0, and an estimate of its error.
 
     `ratio`: by what the first power of the error falls from one step to the next (r, or r² for central quotients).
     """
@@ -182,7 +182,7 @@ def extrapolated(column: np.ndarray, noise: np.ndarray, ratio: float, orders: in
             estimate = np.abs(change)
             if factor > 1:  # an entry must be near its neighbour and near the one that it was made from
                 estimate = np.maximum(estimate, np.abs(finer - previous[2:]))
-            estimate = estimate + noise[-len(finer) :]
+            estimate = 4 * estimate + noise[-len(finer) :]  # 4: it is an estimate, not a bound
             estimate[np.isnan(estimate)] = np.inf
             k = estimate.argmin(axis=0)
             value, error = finer[k, entries], estimate[k, entries]
