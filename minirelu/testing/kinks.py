@@ -247,11 +247,14 @@ class Regions:
             subject.report.kinks += int(np.count_nonzero(self.exact))
             return
         moving, still = self._moving(), [np.zeros_like(x) for x in subject.point.args]
+        size = self._steepest(self._system(moving)[0])
         for k in np.flatnonzero(moving):
             v, _ = self.steer(still, moving, (np.flatnonzero(moving) == k).astype(float))
-            slopes = oracles.agree(
-                [oracles.complex_step(subject.point, v, subject.g), oracles.differences(subject.point, v, subject.g)]
-            )
+            rates, blur = self.exact_rates(v)
+            others = moving & (np.arange(len(moving)) != k)
+            left = rounding.ROUNDINGS * ((np.abs(rates) + blur)[others].max(initial=0) + 8 * subject.point.roundoff)
+            found_slopes = (oracle(subject.point, v, subject.g) for oracle in (oracles.complex_step, oracles.differences))
+            slopes = oracles.agree([s._replace(error=s.error + left * size) for s in found_slopes if s])
             found = subject.mismatch(v, slopes, f"along the direction that moves {self._unit(int(k))} alone")
             if found:
                 share = (found.analytic - found.below) / (found.above - found.below)
@@ -259,6 +262,12 @@ class Regions:
                 found.why = f"{unit} is at its kink, and the gradient goes {share:.4g} of the way from one slope to the other"
                 subject.fail(found)
         subject.report.kinks = int(np.count_nonzero(moving))
+
+    def _steepest(self, directions: list[Direction]) -> float:
+        """The largest slope of the outputs along some directions, per unit of the largest rate."""
+        point, g = self.subject.point, self.subject.g
+        steps = [np.linalg.norm(g * (point.at(d, self.small) - point.y)) / self.small for d in directions]
+        return float(max(steps)) / self._typical(np.array([self.rates(d) for d in directions]))
 
     def _unit(self, k: int) -> str:
         """The name and index of the k-th pre-activation."""
