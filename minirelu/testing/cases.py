@@ -87,7 +87,8 @@ CASES: dict[str, list[Case]] = {
     "pow": [
         case((3, 4), (3, 4), change=positive),
         case((3, 4), (4,), change=positive),
-        case((4,), (), change=lambda x, b: (np.abs(x) + 0.5, b * 0 + 2)),
+        case((4,), (), change=lambda a, b: (np.abs(a) * np.arange(4), b * 0 + 2)),  # 0²
+        case((3,), (3,), change=lambda a, b: (np.abs(a) + 0.5, np.arange(3.0))),  # exponents 0, 1, 2
     ],
     "matmul": [
         case((3, 4), (4, 2)),
