@@ -17,9 +17,9 @@ from collections.abc import Iterator
 
 import numpy as np
 
-from .oracles import Direction, Slopes
+from .oracles import Direction, Slopes, two_slopes
 from .report import Finding, GradientMismatch, NoVerdict, Report
-from .subject import Subject, one_hot, random_outputs, restricted, two_slopes
+from .subject import Subject, one_hot, random_outputs, restricted
 
 MODES = ("directions", "elementwise")
 ASIDE = 2.0**-10  # how far beside a point its neighbours are looked at

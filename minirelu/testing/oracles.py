@@ -208,6 +208,8 @@ def same_region(ends: np.ndarray, noise: np.ndarray) -> Slopes | None:
 def agree(found: Sequence[Slopes | None]) -> Slopes:
     """The sharpest of the slopes that were found, if it lies between all others' slopes within the errors.
 
+    Where one of them sees two slopes and another only one of the two (a rounding in the complex numbers has chosen a side
+    of the kink), the one that sees both is taken.
     Raises `NoVerdict` where two oracles contradict each other.
     """
     those = [s for s in found if s is not None]
@@ -223,4 +225,10 @@ def agree(found: Sequence[Slopes | None]) -> Slopes:
                 f"{other.name} {other.below[j]:.10g} and {other.above[j]:.10g} (within {other.error[j]:.2g}); "
                 "f may jump here, be noisy, or be no analytic function of complex numbers (abs, conj, real parts)"
             )
-    return best
+    seen = [int(two_slopes(s).sum()) for s in those]
+    return min((s for s, n in zip(those, seen, strict=True) if n == max(seen)), key=lambda s: s.error[-1])
+
+
+def two_slopes(slopes: Slopes) -> np.ndarray:
+    """Which outputs have a slope below that differs from the one above."""
+    return (np.abs(slopes.above - slopes.below) > 2 * slopes.error)[:-1]

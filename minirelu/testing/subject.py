@@ -9,7 +9,7 @@ import numpy as np
 
 from . import oracles, rounding
 from .kinks import Regions
-from .oracles import Direction, Point, Slopes
+from .oracles import Direction, Point, Slopes, two_slopes
 from .report import Finding, GradientMismatch, NoVerdict, Report, nearest
 
 BLUNT = 2.0**-8  # a tolerance above this share of what is compared would let real faults pass: no verdict
@@ -179,11 +179,6 @@ class Subject:
 
 
 # -------------------------------------------------------------------------------------------------------- helpers
-
-
-def two_slopes(slopes: Slopes) -> np.ndarray:
-    """Which outputs have a slope below that differs from the one above."""
-    return (np.abs(slopes.above - slopes.below) > 2 * slopes.error)[:-1]
 
 
 def dot(d: Sequence[np.ndarray], v: Direction) -> float:
