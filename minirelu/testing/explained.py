@@ -9,6 +9,7 @@ FASTER = ("c_contiguous", "checked", "ready", "a.shape[-1] == b.shape[-2]")
 
 # (function, part of the line, change): f and its gradient change alike, so the gradient is that of another function.
 ALIKE = [
+    ("pow", "xp.log(xp.where", "where the base is 0 so is the value, and the product, whatever the logarithm is of"),
     ("sigmoid", "1 / (1 +", "1/(1 − e⁻ˣ) has the slope y(1 − y) too"),
     ("max", "x.max(", "another function, the minimum, with its own gradient"),
     ("min", "x.min(", "another function, the maximum, with its own gradient"),

@@ -59,7 +59,10 @@ def _alarms(rows: list[dict[str, Any]]) -> str:
 
 
 def _power(rows: list[dict[str, Any]]) -> str:
-    lines = ["**Power**: share of trials in which one wrong entry of n is noticed, by its relative error"]
+    lines = [
+        "**Power**: share of trials in which one wrong entry of n is noticed, by its relative error (who objects to everything",
+        "notices everything: read it beside the false alarms)",
+    ]
     for dtype in dict.fromkeys(row["dtype"] for row in rows):
         mine = [row for row in rows if row["dtype"] == dtype]
         sizes = list(dict.fromkeys(row["size"] for row in mine))
@@ -67,7 +70,8 @@ def _power(rows: list[dict[str, Any]]) -> str:
         for row in mine:
             table[row["checker"], row["entries"]][row["size"]] = row["caught"] / row["trials"]
         lines += ["", *_head([f"{dtype}, {mine[0]['trials']} trials", "n", *(f"{size:g}" for size in sizes)])]
-        lines += [_row([who, n, *(f"{shares[size]:.2f}" for size in sizes)]) for (who, n), shares in table.items()]
+        for (who, n), shares in table.items():
+            lines.append(_row([who, n, *(f"{shares[size]:.2f}" if size in shares else "–" for size in sizes)]))
     return "\n".join(lines)
 
 
