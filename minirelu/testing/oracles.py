@@ -127,7 +127,7 @@ def _is_analytic(point: Point, v: Direction) -> bool:
     if real is None or imaginary is None:
         return False
     one, other = (np.real(real) - point.y) / h, np.imag(imaginary) / h
-    close = 2.0**-6 * (np.abs(one) + np.abs(other)) + 2 * ROUNDINGS * point.noise / h
+    close = 16 * h * (np.abs(one) + np.abs(other)) + 2 * ROUNDINGS * point.noise / h  # h: the real step is one-sided
     return bool((np.abs(one - other) <= close).all())
 
 
