@@ -38,11 +38,11 @@ def test_what_is_mutated():
 
 
 def test_mutants_of_ops_and_of_the_kernels_die():
-    """Every tenth; the whole is `python -m minirelu.testing score`."""
-    chosen = mutants.of_ops()[::12] + mutants.of_kernels()[::4]
+    """A sample; the whole is `python -m minirelu.testing score`."""
+    chosen = mutants.of_ops()[::45] + mutants.of_kernels()[::2]
     outcomes = [(mutant, mutants.kill(mutant)) for mutant in chosen]
     alive = [(str(mutant), how) for mutant, how in outcomes if how != "killed" and not reason(mutant)]
-    assert len(outcomes) >= 25
+    assert len(outcomes) >= 10
     assert [how for _, how in outcomes].count("killed") >= 0.8 * len(outcomes)
     assert alive == []
 

@@ -159,12 +159,12 @@ class Regions:
     def _forward(self, v: Direction, h: float) -> Slopes:
         """One-sided differences on the side where every kink is inactive."""
         point, g = self.subject.point, self.subject.g
-        steps = h / 4.0 ** np.arange(5)
+        steps = h / 4.0 ** np.arange(8)
         y = oracles.with_sum(point.y, g)
         ends = np.array([(oracles.with_sum(point.at(v, t), g) - y) / t for t in steps])
         value, error = oracles.extrapolated(ends, oracles.with_noise(point, g) / steps[:, None], 4.0)
         self.subject.report.oracles.add(oracles.INACTIVE)
-        return Slopes(value, value, error, oracles.INACTIVE)
+        return Slopes(value, value, 8 * error, oracles.INACTIVE)  # 8: one-sided quotients converge half as fast
 
     # ------------------------------------------------------------------------------------------------- steering
 

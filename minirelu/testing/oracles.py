@@ -202,7 +202,7 @@ def same_region(ends: np.ndarray, noise: np.ndarray) -> Slopes | None:
     """
     if not (np.abs(ends[0] - ends[1]) <= noise[0] + noise[1]).all():
         return None
-    return Slopes(ends[0], ends[0], noise[0], "same region")
+    return Slopes(ends[0], ends[0], 2 * (noise[0] + noise[1]), "same region")  # what truncation could hide in the noise
 
 
 def agree(found: Sequence[Slopes | None]) -> Slopes:
