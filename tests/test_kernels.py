@@ -12,11 +12,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 from numpy.testing import assert_array_equal
-from strategies import laid_out, special
 
 from minirelu import kernels
 from minirelu.errors import BackendUnavailableError, ShapeError
 from minirelu.kernels import _jit, _plain, mask, philox
+from minirelu.testing.strategies import laid_out, special
 
 DTYPES = [np.float32, np.float64]
 UNITS = [0, 1, 31, 32, 33, 127, 128, 129, 1023]  # around the 32 bits of a word, and one long odd row

@@ -80,6 +80,16 @@ def test_checks_named_on_the_theory_page_exist():
     assert [name for name in named if f"def {name}(" not in tests] == []
 
 
+def test_the_page_on_testing_is_true():
+    pytest.importorskip("hypothesis")
+    names = {}
+    for block in blocks("docs/testing.md"):
+        exec(compile(block, "testing.md", "exec"), names)
+    assert names["report"].comparisons >= 6
+    assert "right on both sides of this point" in names["no_verdict"]
+    assert "pre-activation (1,) of layer 0 is at its kink, and the gradient goes 2 of the way" in names["finding"]
+
+
 def test_links_in_the_documents_lead_somewhere():
     for document in (ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md")), ROOT / "benchmarks/README.md"):
         for target in re.findall(r"\]\(([^)#:]+)\)", document.read_text()):
