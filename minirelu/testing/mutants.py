@@ -65,10 +65,11 @@ def mutants(module: str, source: str, wanted: Callable[[str], bool] = lambda nam
             continue
         for path in list(_paths(node)):
             for kind, changed in _changes(_at(node, path)):
-                mutated = copy.deepcopy(tree)
+                mutated = ast.Module([*tree.body], [])
+                mutated.body[position] = copy.deepcopy(node)
                 before = ast.unparse(_at(node, path))
                 _put(mutated.body[position], path, copy.deepcopy(changed))
-                ast.fix_missing_locations(mutated)
+                ast.fix_missing_locations(mutated.body[position])
                 line = getattr(_at(node, path), "lineno", node.lineno)
                 kind = "default" if len(path) > 1 and "defaults" in path[1][0] else kind
                 yield Mutant(module, node.name, line, kind, before, ast.unparse(changed), mutated, lines[line - 1].strip())
