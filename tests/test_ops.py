@@ -553,13 +553,15 @@ def test_relu_special_values(dtype):
     assert_same_bits(vjp(g), passed)
 
 
+@pytest.mark.parametrize("fused", [True, False])  # the kernel, and the way for operands that broadcast
 @pytest.mark.parametrize("dtype", [np.float32, np.float64])
-def test_residual_relu_special_values(dtype):
+def test_residual_relu_special_values(dtype, fused):
     s, _, _ = table(dtype)
+    skip, z = map(np.ascontiguousarray, np.broadcast_arrays(s[:, None], s)) if fused else (s[:, None], s)
     with np.errstate(all="ignore"):
         total = s[:, None] + s
-        value, vjp, *_ = ops.residual_relu.raw(*map(np.ascontiguousarray, np.broadcast_arrays(s[:, None], s)))
-        assert_same_bits(ops.residual_relu.raw(s[:, None], s)[0], value)
+        value, vjp, *facts = ops.residual_relu.raw(skip, z)
+    assert bool(facts) == fused
     assert_same_bits(value, np.where(total <= 0, dtype(0), total))
     for g in special(dtype):
         expected = np.where(total > 0, g, dtype(0))

@@ -55,10 +55,10 @@ def test_every_mutant_is_killed_or_explained():
 
 
 def test_a_kernel_is_itself_again_after_its_mutants():
-    before = {name: module.reference for name, module in mutants.backward_kernels().items()}
-    assert "relu_backward" in before
+    before = dict(kernels.KERNELS)
+    assert "relu_backward" in mutants.backward_kernels()
     mutants.kill(mutants.of_kernels()[0])
-    assert {name: module.reference for name, module in mutants.backward_kernels().items()} == before
+    assert before == kernels.KERNELS
 
 
 def test_the_unmutated_source_survives():

@@ -5,7 +5,14 @@ from __future__ import annotations
 from .mutants import Mutant
 
 # Mutants of any function, by what was changed.
-FASTER = ("c_contiguous", "checked", "ready", "a.shape[-1] == b.shape[-2]")
+FASTER = ("c_contiguous", "skip.shape != z.shape or z.ndim < 2")
+REFUSED = ("x.ndim < 2 or x.shape[-1] != W.shape[-2]", "ndim == 0")
+
+# Functions with several ways to one result, of which the cases here, small NumPy matrices, take one.
+WAYS = {
+    "_times": "another way to the same product, or one for stacks, large products and CuPy: test_replicas, test_pool, test_backend",
+    "_rows_sum": "another way to the same sum, or one for stacks and CuPy: test_replicas and test_backend",
+}
 
 # (function, part of the line, change): f and its gradient change alike, so the gradient is that of another function.
 ALIKE = [
@@ -17,6 +24,7 @@ ALIKE = [
     ("prelu", "active =", "the same mask serves f and its gradient: the kink moves to 1"),
     ("elu", "low =", "low is used for x <= 0 only, where the minimum with 0 and that with 1 agree"),
     ("batch_norm", "spread =", "another spread, in f and in its gradient"),
+    ("residual_relu", "xp.where(s <= 0, 0, s), s > 0", "the way for broadcast operands, which the cases do not take: test_ops"),
     ("batch_moments", "", "f itself becomes NaN, which allows no verdict; test_ops pins its values"),
 ]
 
@@ -25,7 +33,9 @@ def reason(mutant: Mutant) -> str:
     """A sentence, or "" for a survivor that is not understood."""
     if mutant.kind == "default":
         return "the default of an option: another function of the same family"
-    if mutant.function.startswith("_check") or "ndim == 0" in mutant.text:
+    if mutant.function in WAYS:
+        return WAYS[mutant.function]
+    if any(line in mutant.text for line in REFUSED):
         return "decides what is refused, not what is computed; test_ops tests the refusals"
     if any(word in mutant.text for word in FASTER):
         return "chooses between two ways to the same numbers (or, for memory layouts, is tested in test_ops)"

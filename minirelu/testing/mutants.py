@@ -13,6 +13,7 @@ from __future__ import annotations
 import ast
 import copy
 import inspect
+import sys
 import types
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -189,12 +190,12 @@ def of_kernels() -> list[Mutant]:
 
 
 def backward_kernels() -> dict[str, types.ModuleType]:
-    """The kernels that are a backward pass: those with an incoming gradient `g` among the arguments of their reference."""
-    takes_g = {name: "g" in inspect.signature(module.reference).parameters for name, module in kernels.KERNELS.items()}
+    """The kernels with a file of their own that are a backward pass: their reference has an incoming gradient `g`."""
+    files = {name: sys.modules.get(f"{kernels.__name__}.{name}") for name in kernels.KERNELS}
     return {
-        name: kernels.KERNELS[name]
-        for name, takes in takes_g.items()
-        if takes and not ("step" in name or "sgd" in name or "adam" in name)
+        name: module
+        for name, module in files.items()
+        if module is not None and "g" in inspect.signature(kernels.KERNELS[name].reference).parameters
     }
 
 
@@ -232,18 +233,15 @@ def _kill_op(mutant: Mutant, seed: int) -> str:
 
 
 def _kill_kernel(mutant: Mutant, seed: int) -> str:
-    module = kernels.KERNELS[mutant.module]
-    changed = load(mutant, module)
-    original = {name: value for name, value in vars(module).items() if inspect.isfunction(value)}
+    kernel = kernels.KERNELS[mutant.module]
+    changed = load(mutant, backward_kernels()[mutant.module])
     try:
-        for name in original:
-            setattr(module, name, getattr(changed, name))
+        kernels.KERNELS[mutant.module] = kernel._replace(reference=changed.reference)
         with kernels.using("reference"):
             for name in ("affine_relu", "residual_relu"):
                 _check(getattr(ops, name), name, seed)
     finally:
-        for name, value in original.items():
-            setattr(module, name, value)
+        kernels.KERNELS[mutant.module] = kernel
     return "survived"
 
 
