@@ -5,12 +5,12 @@ from __future__ import annotations
 from .mutants import Mutant
 
 # Mutants of any function, by what was changed.
-FASTER = ("c_contiguous", "skip.shape != z.shape or z.ndim < 2")
+FASTER = ("c_contiguous", "checked=", "skip.shape != z.shape or z.ndim < 2")
 REFUSED = ("x.ndim < 2 or x.shape[-1] != W.shape[-2]", "ndim == 0")
 
 # Functions with several ways to one result, of which the cases here, small NumPy matrices, take one.
 WAYS = {
-    "_times": "another way to the same product, or one for stacks, large products and CuPy: test_replicas, test_pool, test_backend",
+    "_times": "another way to the same product, or one for stacks, large products, CuPy: see test_replicas, _pool, _backend",
     "_rows_sum": "another way to the same sum, or one for stacks and CuPy: test_replicas and test_backend",
 }
 
