@@ -3,7 +3,7 @@
 - `call(job)`: y and mask of a `bias_relu_forward` job; neither active nor non-finite units are counted, found or combined.
 
 The loops of `kernels/bias_relu_forward.py` are handed the vocabulary that they are written in (`kernels/_lanes.py`, or
-`_plain.py`). Here that is a copy of it in which `tally` adds nothing and `wild` finds nothing; LLVM leaves the rest away.
+`_plain.py`). Here that is a copy of it in which `tally` adds nothing and `huge` finds nothing; LLVM leaves the rest away.
 """
 
 from __future__ import annotations
@@ -50,7 +50,7 @@ def _loops(streaming: bool) -> Callable[..., None]:
 
 
 def _silent(lanes: ModuleType) -> ModuleType:
-    """A copy of the words with a `tally` that adds nothing and a `wild` that finds nothing."""
+    """A copy of the words with a `tally` that adds nothing and a `huge` that finds nothing."""
     from llvmlite import ir
     from numba import njit, types
     from numba.extending import intrinsic
@@ -60,11 +60,11 @@ def _silent(lanes: ModuleType) -> ModuleType:
         pass
 
     @intrinsic
-    def wild(typing_context, vector):
+    def huge(typing_context, vector):
         truths = lanes._truths(vector) if hasattr(lanes, "_truths") else types.boolean
         none = lambda context, *_: ir.Constant(context.get_value_type(truths), None)
         return truths(vector), none
 
     copy = ModuleType(f"{lanes.__name__}_without_counts")
-    copy.__dict__.update(vars(lanes), tally=tally, wild=wild)
+    copy.__dict__.update(vars(lanes), tally=tally, huge=huge)
     return copy

@@ -74,6 +74,7 @@ def _no_sums(x: np.ndarray) -> tuple[int, int, Any]:
 
 
 BACKENDS = ("reference", "numba", "cuda")
+_COMPILED = ("auto", "numba")  # the choices that run compiled loops on NumPy arrays, once they are ready
 KERNELS = {
     "bias_relu_forward": Kernel(_bias_relu_forward.reference, _bias_relu_forward.numba, _counters, True),
     "residual_relu": Kernel(_residual_relu.reference, _residual_relu.numba, _counters, True),
@@ -160,7 +161,7 @@ def _run(kernel: str, *arrays: Array) -> None:
         and type(first) is _ndarray
         and 0 < first.size < _jit.PARALLEL_FROM
         and 1 < first.ndim < 4
-        and _choice.get() == "auto"
+        and _choice.get() in _COMPILED
     ):
         loops(*arrays, _NOTHING[first.itemsize if kernel == "relu_backward" else 1], -1, -1)
     elif _backend(first) == "reference" or first.size == 0:
@@ -285,7 +286,7 @@ def count_units(y: Array) -> tuple[Array, Array]:
 def optimiser_steps(rule: str, moves: list[tuple[Array, ...]]) -> None:
     """`optimiser_step` for many parameters: a move is (x, g, new, coefficients, *state), checked, of two or three axes."""
     loops = _ready.get(rule)
-    if loops is None or _choice.get() != "auto":
+    if loops is None or _choice.get() not in _COMPILED:
         for move in moves:
             _run(rule, *move)
         return

@@ -4,10 +4,10 @@ A kernel that is written with these few words compiles to the same loads, select
 have found out about its loops by itself: arrays may be the same (in place), masks come as bits, and stores may pass the
 cache by. Offsets count elements from the array's first one; arrays are C-contiguous, of any number of axes.
 
-    load half one       from memory                                  add relu keep     arithmetic, without fast-math
-    store stream        back to it; `stream` passes the cache by     positive wild     comparisons: one truth a lane
-    tally accumulate    counters += truths, sums += lanes            bits              truths as the bits of a uint32
-    width               numbers in a whole vector                    prefetch          ask for a line, for one use
+    load half one       from memory                                  add relu keep        arithmetic, without fast-math
+    store stream        back to it; `stream` passes the cache by     positive huge wild   comparisons: one truth a lane
+    tally accumulate    counters += truths, sums += lanes            bits                 truths as the bits of a uint32
+    width               numbers in a whole vector                    prefetch             ask for a line, for one use
 
 `_plain.py` has the same words for one number at a time. Imported at the first use of a compiled kernel, as it needs Numba.
 """
@@ -167,17 +167,23 @@ def positive(typing, s):
 
 
 @intrinsic
+def huge(typing, s):
+    """Not s < inf: s is +inf or NaN. One comparison, and for an output of ReLU all that can be wrong with it."""
+
+    def generate(context, builder, signature, arguments):
+        return builder.fcmp_unordered(">=", arguments[0], _same(arguments[0], float("inf")))
+
+    return _truths(s)(s), generate
+
+
+@intrinsic
 def wild(typing, s):
-    """s is infinite or NaN: without its sign, its bits as an integer are those of infinity or more."""
+    """Not -inf < s < inf: s is infinite or NaN."""
 
     def generate(context, builder, signature, arguments):
         (value,) = arguments
-        size = (s.dtype if isinstance(s, Lanes) else s).bitwidth
-        number = _spread(s, ir.IntType(size))
-        infinity = {32: 0x7F800000, 64: 0x7FF0000000000000}[size]
-        magnitude = builder.bitcast(value, number)
-        magnitude = builder.and_(magnitude, _same(magnitude, (1 << size - 1) - 1))
-        return builder.icmp_signed(">=", magnitude, _same(magnitude, infinity))
+        high = builder.fcmp_unordered(">=", value, _same(value, float("inf")))
+        return builder.or_(high, builder.fcmp_ordered("<=", value, _same(value, float("-inf"))))
 
     return _truths(s)(s), generate
 

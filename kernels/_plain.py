@@ -52,6 +52,11 @@ def positive(s):
 
 
 @_word
+def huge(s):
+    return not s < np.inf
+
+
+@_word
 def wild(s):
     return not (-np.inf < s < np.inf)
 

@@ -46,7 +46,7 @@ def numba(njit, lanes, streaming, residual=False):
         padded = units + SPARE
         # counters of 8 bits stay in the cache beside b and one row; ROWS of them cannot overflow
         on = np.zeros((replicas * chunks, padded), scratch.dtype) if begin < 0 else scratch
-        strange = padded - 1  # the column that says whether a task met an infinity or a NaN
+        flag = padded - 1  # the column that says whether a task met an infinity or a NaN
 
         def some(load, r, o, j, task):  # the units that `load` takes at once, from number j of the row at o
             s = load(z, o + j)
@@ -59,7 +59,7 @@ def numba(njit, lanes, streaming, residual=False):
                 lanes.store(v, y, o + j)
             on_now = lanes.positive(v)
             lanes.tally(on, task * padded + j, on_now)
-            return lanes.bits(on_now) << np.uint32(j % BITS), lanes.bits(lanes.wild(v))
+            return lanes.bits(on_now) << np.uint32(j % BITS), lanes.bits(lanes.huge(v))
 
         for task in range(max(begin, 0), replicas * chunks if begin < 0 else end):
             r, first = task // chunks, task % chunks * ROWS
@@ -71,39 +71,39 @@ def numba(njit, lanes, streaming, residual=False):
                     for k in range(0, BITS, width):
                         if streaming:
                             lanes.prefetch(z, o + w * BITS + k + AHEAD // z.itemsize)
-                        bits, wild = some(lanes.load, r, o, w * BITS + k, task)
+                        bits, strange = some(lanes.load, r, o, w * BITS + k, task)
                         word |= bits
-                        odd |= wild
+                        odd |= strange
                     mask.flat[m + w] = word
                 if units % BITS:
                     word, j = np.uint32(0), units // BITS * BITS
                     while j + width <= units:
-                        bits, wild = some(lanes.load, r, o, j, task)
+                        bits, strange = some(lanes.load, r, o, j, task)
                         word |= bits
-                        odd |= wild
+                        odd |= strange
                         j += width
                     if width > 1 and j + width // 2 <= units:
-                        bits, wild = some(lanes.half, r, o, j, task)
+                        bits, strange = some(lanes.half, r, o, j, task)
                         word |= bits
-                        odd |= wild
+                        odd |= strange
                         j += width // 2
                     while j < units:
-                        bits, wild = some(lanes.one, r, o, j, task)
+                        bits, strange = some(lanes.one, r, o, j, task)
                         word |= bits
-                        odd |= wild
+                        odd |= strange
                         j += 1
                     mask.flat[m + words - 1] = word
-            on[task, strange] = odd != 0
+            on[task, flag] = odd != 0
         for r in range(replicas if begin < 0 or end < 0 else 0):
             active[r] = 0
             nonfinite[r] = 0
             for task in range(r * chunks, (r + 1) * chunks):
                 for j in range(units):
                     active[r, j] += np.int64(on[task, j])
-                if on[task, strange]:
+                if on[task, flag]:
                     first = (task - r * chunks) * ROWS
                     for i in range(first, min(rows, first + ROWS)):
                         for j in range(units):
-                            nonfinite[r, j] += np.int64(lanes.bits(lanes.wild(lanes.one(y, (r * rows + i) * units + j))))
+                            nonfinite[r, j] += np.int64(lanes.bits(lanes.huge(lanes.one(y, (r * rows + i) * units + j))))
 
     return loops

@@ -172,7 +172,6 @@ def _numba_adam(njit, lanes, streaming):
                 x_, g_, new_, m_, v_ = x[at:to], g[at:to], new[at:to], m[at:to], v[at:to]
                 for k in range(x_.size):
                     m_[k] = beta1 * m_[k] + rest1 * g_[k]
-                for k in range(x_.size):
                     v_[k] = beta2 * v_[k] + rest2 * (g_[k] * g_[k])
                 for k in range(x_.size):
                     new_[k] = x_[k] - rate * (m_[k] / (np.sqrt(v_[k]) * root + eps))
