@@ -99,21 +99,24 @@ class UnitActivity:
         """Add the ReLU outputs that `loss` (or any tensor computed from them) was computed from."""
         if not isinstance(loss, Var) or loss.node is None:
             raise GraphError("update takes a tensor with a graph; call it on the loss, outside no_graph()")
-        taken: set[str] = set()
-        for var in _relu_outputs(loss):
-            node = var.node
+        outputs = _relu_outputs(loss)
+        taken: set[str] | None = None if len(outputs) == 1 else set()
+        for var in outputs:
+            node: Any = var.node
             name = _layer_name(node)
-            if name in taken:
-                name = _unique(name, taken)
-            taken.add(name)
-            facts = node.facts  # type: ignore[union-attr]
+            if taken is not None:
+                if name in taken:
+                    name = _unique(name, taken)
+                taken.add(name)
+            facts = node.facts
             active, nonfinite = (facts["active"], facts["nonfinite"]) if facts else kernels.count_units(var.data)
             counts = self._layers.get(name)
             # the usual case: the kernels' counts, which are the two halves of one array, once more
             if counts is not None and active.base is nonfinite.base is not None and active.base.shape == counts.shape:
                 counts.samples += var.data.shape[-2]
-                counts.pending.append(active.base)
-                if len(counts.pending) >= PENDING:
+                pending = counts.pending
+                pending.append(active.base)
+                if len(pending) >= PENDING:
                     counts.settled()
             else:
                 self._add(name, active, nonfinite, var.data.shape[-2])
@@ -206,10 +209,10 @@ def _relu_outputs(loss: Var) -> list[Var]:
     stack = [loss]
     while stack:
         var = stack.pop()
-        node = var.node
-        if node.op in RELU_NODES:  # type: ignore[union-attr]
+        node: Any = var.node
+        if node.op in RELU_NODES:
             found.append(var)
-        for p in node.parents:  # type: ignore[union-attr]
+        for p in node.parents:
             if p is not None and p.node is not None and p not in seen:
                 seen.add(p)
                 stack.append(p)

@@ -184,7 +184,11 @@ def test_on_a_device_everything_lies_there():
         plans.check_machine(changed(plan, device="cuda"))
         found = train_all(changed(plan, device="cuda"))
     host = train_all(plan)
-    assert {name: o.course for name, o in found.items()} == {name: o.course for name, o in host.items()}
+    assert found.keys() == host.keys()
+    for name, outcome in found.items():  # the host sums by BLAS, in another order: ten steps apart by rounding
+        for ours, theirs in zip(outcome.course, host[name].course, strict=True):
+            assert (ours.step, ours.layers) == (theirs.step, theirs.layers)
+            np.testing.assert_allclose(ours.mse, theirs.mse, rtol=1e-4)
 
 
 def test_a_diverged_replica_is_neither_dead_nor_a_number():
