@@ -179,7 +179,8 @@ def forward_by_hand(net, X):
 
 def test_on_a_device_everything_lies_there():
     """With a stand-in for CuPy that is as strict as CuPy: nothing is mixed, and the counts are those of the host."""
-    plan = changed(TINY, steps=10, every=5, depths=(2,), residual=True, batch_norm=True, kernels="reference")
+    calm = tuple(rule for rule in TINY.rules if "Adam" not in rule.name)  # which divides by gradients that are rounding
+    plan = changed(TINY, rules=calm, steps=10, every=5, depths=(2,), residual=True, batch_norm=True, kernels="reference")
     with fake_cupy.installed():
         plans.check_machine(changed(plan, device="cuda"))
         found = train_all(changed(plan, device="cuda"))
