@@ -55,10 +55,10 @@ def _nesterov(x, g, new, c, v):
     new[...] = x - lr * (beta * v + g)
 
 
-def _ema(x, g, new, c, m):
+def _ema(x, g, new, c, v):
     lr, beta, rest = _columns(c, x)
-    m[...] = beta * m + rest * g
-    new[...] = x - lr * m
+    v[...] = beta * v + rest * g
+    new[...] = x - lr * v
 
 
 def _adam(x, g, new, c, m, v):
@@ -87,7 +87,7 @@ reference: dict[str, Callable[..., None]] = {
 # in the first cache between the loops of one formula. `c` has a column a replica.
 
 
-def _numba_sgd(njit, lanes, streaming):
+def _without_state(njit, lanes, streaming):
     @njit
     def loops(x, g, new, c, scratch, begin, end):
         x, g, new = x.ravel(), g.ravel(), new.ravel()
@@ -95,70 +95,39 @@ def _numba_sgd(njit, lanes, streaming):
         first, last = TASK * max(begin, 0), x.size if begin < 0 else min(x.size, TASK * end)
         for r in range(c.shape[1]):
             lr = c[0, r]
-            at, stop = max(first, r * n), min(last, r * n + n)
-            if at < stop:
-                x_, g_, new_ = x[at:stop], g[at:stop], new[at:stop]
+            at, to = max(first, r * n), min(last, r * n + n)
+            if at < to:
+                x_, g_, new_ = x[at:to], g[at:to], new[at:to]
                 for k in range(x_.size):
                     new_[k] = x_[k] - lr * g_[k]
 
     return loops
 
 
-def _numba_heavy_ball(njit, lanes, streaming):
-    @njit
-    def loops(x, g, new, c, v, scratch, begin, end):
-        x, g, new, v = x.ravel(), g.ravel(), new.ravel(), v.ravel()
-        n = x.size // c.shape[1]
-        first, last = TASK * max(begin, 0), x.size if begin < 0 else min(x.size, TASK * end)
-        for r in range(c.shape[1]):
-            lr, beta = c[0, r], c[1, r]
-            at, stop = max(first, r * n), min(last, r * n + n)
-            if at < stop:
-                x_, g_, new_, v_ = x[at:stop], g[at:stop], new[at:stop], v[at:stop]
-                for k in range(x_.size):
-                    v_[k] = beta * v_[k] + g_[k]
-                    new_[k] = x_[k] - lr * v_[k]
+def _with_velocity(averaged, looks_ahead):
+    """The loops of heavy ball; with the running average of `ema`, or the second use of the velocity of `nesterov`."""
 
-    return loops
+    def numba(njit, lanes, streaming):
+        @njit
+        def loops(x, g, new, c, v, scratch, begin, end):
+            x, g, new, v = x.ravel(), g.ravel(), new.ravel(), v.ravel()
+            n = x.size // c.shape[1]
+            first, last = TASK * max(begin, 0), x.size if begin < 0 else min(x.size, TASK * end)
+            for r in range(c.shape[1]):
+                lr, beta, rest = c[0, r], c[1, r], c[-1, r]
+                at, to = max(first, r * n), min(last, r * n + n)
+                if at < to:
+                    x_, g_, new_, v_ = x[at:to], g[at:to], new[at:to], v[at:to]
+                    for k in range(x_.size):
+                        v_[k] = beta * v_[k] + (rest * g_[k] if averaged else g_[k])
+                        new_[k] = x_[k] - lr * (beta * v_[k] + g_[k] if looks_ahead else v_[k])
 
+        return loops
 
-def _numba_nesterov(njit, lanes, streaming):
-    @njit
-    def loops(x, g, new, c, v, scratch, begin, end):
-        x, g, new, v = x.ravel(), g.ravel(), new.ravel(), v.ravel()
-        n = x.size // c.shape[1]
-        first, last = TASK * max(begin, 0), x.size if begin < 0 else min(x.size, TASK * end)
-        for r in range(c.shape[1]):
-            lr, beta = c[0, r], c[1, r]
-            at, stop = max(first, r * n), min(last, r * n + n)
-            if at < stop:
-                x_, g_, new_, v_ = x[at:stop], g[at:stop], new[at:stop], v[at:stop]
-                for k in range(x_.size):
-                    v_[k] = beta * v_[k] + g_[k]
-                    new_[k] = x_[k] - lr * (beta * v_[k] + g_[k])
-
-    return loops
+    return numba
 
 
-def _numba_ema(njit, lanes, streaming):
-    @njit
-    def loops(x, g, new, c, m, scratch, begin, end):
-        x, g, new, m = x.ravel(), g.ravel(), new.ravel(), m.ravel()
-        n = x.size // c.shape[1]
-        first, last = TASK * max(begin, 0), x.size if begin < 0 else min(x.size, TASK * end)
-        for r in range(c.shape[1]):
-            lr, beta, rest = c[0, r], c[1, r], c[2, r]
-            at, stop = max(first, r * n), min(last, r * n + n)
-            if at < stop:
-                x_, g_, new_, m_ = x[at:stop], g[at:stop], new[at:stop], m[at:stop]
-                for k in range(x_.size):
-                    m_[k] = beta * m_[k] + rest * g_[k]
-                    new_[k] = x_[k] - lr * m_[k]
-
-    return loops
-
-
-def _numba_adam(njit, lanes, streaming):
+def _with_moments(njit, lanes, streaming):
     @njit
     def loops(x, g, new, c, m, v, scratch, begin, end):
         x, g, new, m, v = x.ravel(), g.ravel(), new.ravel(), m.ravel(), v.ravel()
@@ -180,9 +149,9 @@ def _numba_adam(njit, lanes, streaming):
 
 
 numba = {
-    "sgd": _numba_sgd,
-    "heavy_ball": _numba_heavy_ball,
-    "nesterov": _numba_nesterov,
-    "ema": _numba_ema,
-    "adam": _numba_adam,
+    "sgd": _without_state,
+    "heavy_ball": _with_velocity(averaged=False, looks_ahead=False),
+    "nesterov": _with_velocity(averaged=False, looks_ahead=True),
+    "ema": _with_velocity(averaged=True, looks_ahead=False),
+    "adam": _with_moments,
 }

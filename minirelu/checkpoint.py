@@ -66,7 +66,7 @@ def _read(path: str | os.PathLike[str]) -> dict[str, np.ndarray]:
             if not isinstance(file, np.lib.npyio.NpzFile):
                 raise ValueError("it holds one array")
             return {name: file[name] for name in file.files}
-        except (BadZipFile, zlib.error, ValueError, EOFError, KeyError, OSError, NotImplementedError) as error:
+        except (BadZipFile, zlib.error, ValueError, EOFError, KeyError, OSError, RuntimeError) as error:
             raise DataError(
                 f"{path} is not a file of nn.save ({error}); was it cut off or written by something else?"
             ) from error

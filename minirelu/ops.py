@@ -15,19 +15,14 @@ maximum, minimum, max and min share the gradient equally among tied entries.
 
 from __future__ import annotations
 
-import functools
 from collections.abc import Sequence
 from typing import Any
-
-import numpy as np
 
 from . import kernels
 from .backend import array_module, is_array
 from .engine import Array, primitive
 from .errors import ShapeError
-
-ndarray, dot = np.ndarray, np.dot
-LARGE = kernels.POOLED_FROM // 4  # entries of a product that is worth memory of the pool
+from .products import row_sums, times
 
 Axis = int | tuple[int, ...] | None
 
@@ -105,38 +100,6 @@ def matmul(a, b):
     return a @ b, (pull_a, pull_b)
 
 
-def _times(a: Array, b: Array) -> Array:
-    """a @ b. On NumPy matrices `dot`, which calls the same BLAS with the same bits at half the overhead.
-
-    Large products get memory of the pool. A stack of products with one term in each sum goes matrix by matrix, as
-    matmul does not hand these to BLAS.
-    """
-    if type(a) is not ndarray or type(b) is not ndarray:
-        return a @ b
-    if a.ndim == b.ndim == 2:
-        if len(a) * b.shape[1] < LARGE or a.dtype is not b.dtype:
-            return dot(a, b)
-        return dot(a, b, kernels.empty((len(a), b.shape[1]), a.dtype))
-    if a.ndim == b.ndim == 3 and a.shape[2] == 1 and len(a) == len(b):
-        out = np.empty((len(a), a.shape[1], b.shape[2]), a.dtype)
-        for left, right, product in zip(a, b, out, strict=True):
-            dot(left, right, product)
-        return out
-    return a @ b
-
-
-@functools.lru_cache(maxsize=64)
-def _ones(rows: int, dtype: str) -> np.ndarray:
-    return np.ones((1, rows), dtype)
-
-
-def _rows_sum(g: Array) -> Array:
-    """Σ over the batch of g (..., B, O), (..., 1, O); on a NumPy matrix as a product with ones, the quicker way."""
-    if type(g) is ndarray:
-        return _ones(g.shape[-2], g.dtype.char) @ g if g.ndim > 2 else dot(_ones(len(g), g.dtype.char), g)
-    return g.sum(axis=-2, keepdims=True)
-
-
 def _misfit(x: Array, W: Array) -> ShapeError:
     return ShapeError(f"xW + b needs x (..., B, I) and W (..., I, O), got {x.shape} and {W.shape}")
 
@@ -146,13 +109,13 @@ def affine(x, W, b):
     """xW + b: x (..., B, I), W (..., I, O), b (..., 1, O) -> (..., B, O)."""
     if x.ndim < 2 or x.shape[-1] != W.shape[-2]:
         raise _misfit(x, W)
-    y = _times(x, W)
+    y = times(x, W)
     y += b
 
     def pull(g, wanted):
-        dx = None if wanted[0] is None else _times(g, W.swapaxes(-1, -2))
-        dW = None if wanted[1] is None else _times(x.swapaxes(-1, -2), g)
-        return dx, dW, None if wanted[2] is None else _rows_sum(g)
+        dx = None if wanted[0] is None else times(g, W.swapaxes(-1, -2))
+        dW = None if wanted[1] is None else times(x.swapaxes(-1, -2), g)
+        return dx, dW, None if wanted[2] is None else row_sums(g)
 
     return y, pull
 
@@ -383,7 +346,7 @@ def affine_relu(x, W, b):
     """
     if x.ndim < 2 or x.shape[-1] != W.shape[-2]:
         raise _misfit(x, W)
-    z = _times(x, W)
+    z = times(x, W)
     if not z.flags.c_contiguous:  # NumPy gave the product the order of x
         z = array_module(z).ascontiguousarray(z)
     if b.shape == (*z.shape[:-2], 1, z.shape[-1]) and b.flags.c_contiguous:
@@ -395,8 +358,8 @@ def affine_relu(x, W, b):
         if not g.flags.c_contiguous:
             g = array_module(g).ascontiguousarray(g)
         dz, db = kernels.relu_backward(g, mask, out=g, checked=True)
-        dx = None if wanted[0] is None else _times(dz, W.swapaxes(-1, -2))
-        return dx, None if wanted[1] is None else _times(x.swapaxes(-1, -2), dz), db
+        dx = None if wanted[0] is None else times(dz, W.swapaxes(-1, -2))
+        return dx, None if wanted[1] is None else times(x.swapaxes(-1, -2), dz), db
 
     return y, pull, {"active": active, "nonfinite": nonfinite}
 

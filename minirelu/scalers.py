@@ -24,6 +24,7 @@ variances would. For `MinMaxScaler` a column is constant if max − min <= 10·e
 from __future__ import annotations
 
 import inspect
+from collections.abc import Callable
 from typing import Any, NamedTuple, Self
 
 import numpy as np
@@ -55,15 +56,8 @@ class _Scaler:
     _stats: _Stats | None
     _rest: np.ndarray
 
-    # ------------------------------------------------------------------------------------------------ to be defined
-
-    def _learn(self, stats: _Stats) -> None:
-        """Set the fitted attributes from `stats`."""
-        raise NotImplementedError
-
-    def _affine(self) -> tuple[Any, Any, float, float]:
-        """(centre, scale, γ, δ)."""
-        raise NotImplementedError
+    _learn: Callable[[_Stats], None]  # a scaler defines it: sets the fitted attributes
+    _affine: Callable[[], tuple[Any, Any, float, float]]  # and this: (centre, scale, γ, δ)
 
     def _check_settings(self) -> None:
         """Raise `ValueError` for settings that make no sense; called by `fit`, not by `__init__` (clone needs it so)."""

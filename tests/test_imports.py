@@ -13,7 +13,7 @@ PACKAGE = ROOT / "minirelu"
 
 FLOORS = {
     **dict.fromkeys(["errors", "files", "backend"], 0),
-    **dict.fromkeys(["engine", "kernels"], 1),
+    **dict.fromkeys(["engine", "kernels", "products"], 1),
     "ops": 2,
     "tensor": 3,
     **dict.fromkeys(["init", "nn", "losses", "optim", "checkpoint"], 4),

@@ -1,6 +1,7 @@
 """Basins of attraction side by side, exact and as drawn: what Figures 4 and 5 have in common.
 
-- `Panel(gamma, beta)`, `run(panels, ...)`: the numbers of all panels in both forms, in processes.
+- `Panel(gamma, beta)`, `PanelFigure(panels, paper)`: such a figure, with the functions that `reproduce` asks for.
+- `run(panels, ...)`: the numbers of all panels in both forms, in processes.
 - `draw(columns, panels)`: yellow survives, blue ends in the dead cone, black points are the ends.
 - `sentences(columns, panels, paper)`: dead shares of both forms beside those of the paper's picture.
 """
@@ -28,6 +29,28 @@ Columns = dict[str, Any]
 class Panel(NamedTuple):
     gamma: float
     beta: float
+
+
+class PanelFigure(NamedTuple):
+    """Panels, and the dead share of each in the paper's picture."""
+
+    panels: tuple[Panel, ...]
+    paper: tuple[float, ...]
+
+    def run(
+        self,
+        workers: int = 2,
+        on_progress: Callable[[int, int], object] = lambda done, total: None,
+        n: int = N,
+        **options: Any,
+    ) -> Columns:
+        return run(self.panels, workers, on_progress, n, **options)
+
+    def draw(self, columns: Columns) -> Any:
+        return draw(columns, self.panels)
+
+    def sentences(self, columns: Columns) -> list[str]:
+        return sentences(columns, self.panels, self.paper)
 
 
 def run(panels: Sequence[Panel], workers: int, on_progress: Callable[[int, int], object], n: int, **options: Any) -> Columns:

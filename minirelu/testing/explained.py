@@ -8,12 +8,6 @@ from .mutants import Mutant
 FASTER = ("c_contiguous", "checked=", "skip.shape != z.shape or z.ndim < 2")
 REFUSED = ("x.ndim < 2 or x.shape[-1] != W.shape[-2]", "ndim == 0")
 
-# Functions with several ways to one result, of which the cases here, small NumPy matrices, take one.
-WAYS = {
-    "_times": "another way to the same product, or one for stacks, large products, CuPy: see test_replicas, _pool, _backend",
-    "_rows_sum": "another way to the same sum, or one for stacks and CuPy: test_replicas and test_backend",
-}
-
 # (function, part of the line, change): f and its gradient change alike, so the gradient is that of another function.
 ALIKE = [
     ("pow", "xp.log(xp.where", "where the base is 0 so is the value, and the product, whatever the logarithm is of"),
@@ -33,8 +27,6 @@ def reason(mutant: Mutant) -> str:
     """A sentence, or "" for a survivor that is not understood."""
     if mutant.kind == "default":
         return "the default of an option: another function of the same family"
-    if mutant.function in WAYS:
-        return WAYS[mutant.function]
     if any(line in mutant.text for line in REFUSED):
         return "decides what is refused, not what is computed; test_ops tests the refusals"
     if any(word in mutant.text for word in FASTER):
