@@ -5,6 +5,7 @@
     dz, db = relu_backward(g, mask, *, out=None)
     active, nonfinite = count_units(y)
     new = optimiser_step(rule, x, g, coefficients, *state, out=None)
+    records = train_mlp(job, state, *, backend=None, on_progress=…)   a whole training run; job and state: train_mlp.py
     array = empty(shape, dtype)                                      aligned to 64 bytes, from memory that is used again
 
     z, skip, y, g, dz (..., B, O)   b, db (..., 1, O)   counts int64 (..., O)   mask uint32 (..., B, ceil(O/32)), see mask.py
@@ -18,6 +19,8 @@ work in place; any other overlap, a read-only or a wrongly shaped output is refu
 
 from __future__ import annotations
 
+import importlib
+import importlib.util
 import os
 import time
 from collections.abc import Callable, Iterator
@@ -31,11 +34,13 @@ from ..backend import array_module
 from ..errors import BackendUnavailableError
 from . import _checks as checks
 from . import _jit
+from . import _train_mlp_checks as training_checks
 from . import bias_relu_forward as _bias_relu_forward
 from . import count_units as _count_units
 from . import optimiser_step as _optimiser_step
 from . import relu_backward as _relu_backward
 from . import residual_relu as _residual_relu
+from . import train_mlp as _train_mlp
 from ._pool import POOLED_FROM as POOLED_FROM
 from ._pool import empty as empty
 from ._pool import owns as owns
@@ -98,7 +103,8 @@ _NOTHING = {1: np.empty((0, 0), np.uint8), 4: np.empty((0, 0), np.float32), 8: n
 def available() -> dict[str, dict[str, str]]:
     """{kernel: {backend: "ok" or the reason why it cannot run here}}."""
     why = {"reference": "", "numba": _jit.missing(), "cuda": _NO_CUDA}
-    return {kernel: {backend: why[backend] or "ok" for backend in BACKENDS} for kernel in KERNELS}
+    table = {kernel: {backend: why[backend] or "ok" for backend in BACKENDS} for kernel in KERNELS}
+    return {**table, "train_mlp": {**table["count_units"], "numba": _no_training() or "ok"}}
 
 
 @contextmanager
@@ -128,6 +134,7 @@ def warm_up(dtype: Any = np.float32) -> float:
             if rows == 1:
                 for rule, (coefficients, state) in _optimiser_step.RULES.items():
                     optimiser_step(rule, y, y, [0.0] * len(coefficients), *(y.copy() for _ in state))
+    _warm_up_training(np.dtype(dtype))
     return time.perf_counter() - start
 
 
@@ -317,3 +324,55 @@ def optimiser_step(
         shape = (coefficients.shape[1], 1, -1)
         _run(rule, x.reshape(shape), g.reshape(shape), new.reshape(shape), coefficients, *(s.reshape(shape) for s in state))
     return new
+
+
+def train_mlp(
+    job: _train_mlp.Job,
+    state: _train_mlp.State,
+    *,
+    backend: str | None = None,
+    on_progress: _train_mlp.OnProgress = lambda done, total, loss, dead: None,
+) -> _train_mlp.Records:
+    """Train the replicas of `job` from `state`, in place, to the last step of `job.record_at`; returns what was measured.
+
+    `backend`: "reference", "numba", "cuda", "auto", or None for the choice of `using`. `on_progress(done, total, loss, dead)`
+    hears of replica-steps, the latest mean error and share of dead units; it may raise to stop, and then the state is of
+    no use. Raises `TypeError`, `ShapeError` or `ValueError` before anything runs. Formulas: kernels/train_mlp.py.
+    """
+    training_checks.check(job, state)
+    if _training_backend(backend) == "reference":
+        with np.errstate(all="ignore"):
+            return _train_mlp.reference(job, state, on_progress)
+    loops = importlib.import_module(f"{__name__}._train_mlp_loops")  # which imports Numba, so at the first use only
+    return loops.run(job, state, on_progress)
+
+
+def _training_backend(backend: str | None) -> str:
+    """The backend that trains when `backend` is asked for: "reference" or "numba"."""
+    choice = _choice.get() if backend is None else backend
+    if choice == "auto":
+        return "reference" if _no_training() else "numba"
+    _check_backend(choice, "the variable MINIRELU_KERNELS" if backend is None else "train_mlp")
+    if choice == "numba" and _no_training():
+        raise BackendUnavailableError(f"train_mlp asked for the numba kernels: {_no_training()}")
+    return choice
+
+
+def _no_training() -> str:
+    """Why the compiled training cannot run here, or the empty string."""
+    found = importlib.util.find_spec(f"{__name__}._train_mlp_loops")
+    return _jit.missing() or ("" if found else "this version has no compiled training")
+
+
+def _warm_up_training(dtype: np.dtype[Any]) -> None:
+    """Compile the training of every rule, dense and with batch norm."""
+    X, y, one = np.zeros((2, 1), dtype), np.zeros(2), np.ones(1)
+    for rule in _optimiser_step.RULES:
+        for norm in (False, True):
+            net = _train_mlp.Net(1, (1,), batch_norm=norm)
+            parameters = [np.zeros((1, *shape), dtype) for shape in net.shapes()]
+            running = [np.ones((1, 1, 1), dtype) for _ in range(2 * norm)]
+            numbers = one, one / 2, one / 2, one, one, 0 * one
+            at = np.array([1], np.int64)
+            job = _train_mlp.Job(net, rule, X, y, X, y, 2, np.zeros(1, np.uint64), *numbers, at)
+            train_mlp(job, _train_mlp.fresh(rule, parameters, running))
