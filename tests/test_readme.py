@@ -95,9 +95,10 @@ def test_the_example_of_the_page_on_training_runs(capsys):
     for block in blocks("docs/training.md"):
         exec(compile(block, "training.md", "exec"), names)
     result = names["result"]
-    assert result.step.tolist() == [0, 500, 1000, 1500, 2000]
-    assert (result.dead[3:, -1] > result.dead[:3, -1]).all()
-    assert names["predictions"].shape == (300,)
+    assert result.step.tolist() == [0, 15_000, 30_000, 45_000, 60_000]
+    assert (result.dead[:3, -1] <= 2).all()
+    assert (result.dead[3:, -1] >= 40).all()
+    assert names["predictions"].shape == (442,)
 
 
 def test_links_in_the_documents_lead_somewhere():
