@@ -30,6 +30,7 @@ from ._panels import (
     predict,
     predict_backward,
     product,
+    totals,
     transpose,
     v,
 )
@@ -100,59 +101,68 @@ def _gather(data, pieces, rows, first, work, x0, stride):
 
 
 @inner
-def _forward(table, sizes, x, running, work, training):
-    """All hidden layers, from the batch in `work`; returns the offset of the last one's output."""
-    rows, batch, few = sizes[ROWS], sizes[BATCH], sizes[FEW]
+def _forward(table, sizes, x, running, work, batch, training, o):
+    """All layers, from the batch in `work`, to the predictions o; a panel goes through all it can while it is in the cache."""
+    rows, few, norm = sizes[ROWS], sizes[FEW], sizes[NORM] == 1
     width = v.width(work)
-    h = sizes[X]
+    high, h = rows * width, sizes[X]
     for layer in range(len(table)):
         row = table[layer]
-        r, panels, norm = row[R], row[PANELS], sizes[NORM] == 1
-        product(work, h, x, row[W], row[DEPTH], work, r, rows, panels, row[INPUTS], x, row[B], width, 0, not norm)
-        if norm and training:
-            normalise(
-                work, r, work, row[HAT], work, r, rows, batch, panels, x, row[SCALE], row[SHIFT], work, row[ROOT],
-                running, row[MEAN], work, few,
-            )  # fmt: skip
-        elif norm:
-            normalise_by(work, r, work, r, rows, panels, x, row[SCALE], row[SHIFT], running, row[MEAN], work, few)
-        if row[H] != r:
-            add(work, h, work, r, work, row[H], rows * panels * width)
+        for p in range(row[PANELS]):
+            r, own = row[R] + p * high, p * width
+            product(work, h, x, row[W] + own * row[DEPTH], work, r, rows, row[INPUTS], x, row[B] + own, 0, not norm)
+            if norm:
+                scale, shift, mean = row[SCALE] + own, row[SHIFT] + own, row[MEAN] + own
+                spread = mean + row[PANELS] * width
+                if training:
+                    hat = row[HAT] + p * high
+                    normalise(
+                        work, r, work, hat, rows, batch, x, scale, shift, work, row[ROOT] + own, running, mean, spread, work, few
+                    )
+                else:
+                    normalise_by(work, r, rows, x, scale, shift, running, mean, spread, work, few)
+            if row[H] != row[R]:
+                add(work, h + p * high, work, r, work, row[H] + p * high, rows)
+            if layer == len(table) - 1:
+                predict(work, row[H] + p * high, x, sizes[LAST_W] + own, work, sizes[SUMS], batch, p == 0)
         h = row[H]
-    return h
+    totals(work, sizes[SUMS], x, sizes[LAST_C], batch, o)
 
 
 @inner
-def _backward(table, sizes, x, g, work, h, e):
+def _backward(table, sizes, x, g, work, e):
     """All gradients from e = ∂L/∂o."""
     rows, batch, few, norm = sizes[ROWS], sizes[BATCH], sizes[FEW], sizes[NORM] == 1
     width = v.width(work)
-    residual = sizes[RESIDUAL] == 1
+    high, residual = rows * width, sizes[RESIDUAL] == 1
     d, z, other = sizes[D0], sizes[D1], sizes[D2]
-    last = len(table) - 1
-    row = table[last]
-    predict_backward(
-        e, work, h, work, row[R], rows, batch, row[PANELS], x, sizes[LAST_W], work, d, residual and last > 0, work, z,
-        g, sizes[LAST_W], row[B],
-    )  # fmt: skip
     g[sizes[LAST_C]] = e.sum()
-    for layer in range(last, -1, -1):
+    for layer in range(len(table) - 1, -1, -1):
         row = table[layer]
-        if norm:
-            normalise_backward(
-                work, z, work, row[HAT], rows, batch, row[PANELS], x, row[SCALE], work, row[ROOT],
-                g, row[B], row[SCALE], row[SHIFT], work, few,
-            )  # fmt: skip
-        below = sizes[X] if layer == 0 else table[layer - 1][H]
-        gradient(work, below, work, z, rows, batch, g, row[W], row[DEPTH], row[PANELS])
+        below = table[layer - 1][H] if layer > 0 else sizes[X]
+        for p in range(row[PANELS]):
+            at, own = p * high, p * width
+            to = z + at if layer > 0 else z  # nobody reads the first layer's dz again: one panel of it is enough
+            if layer == len(table) - 1:
+                last, keep = sizes[LAST_W] + own, residual and layer > 0
+                predict_backward(
+                    e, work, row[H] + at, work, row[R] + at, batch, x, last, work, d + at, keep, work, to, g, last, row[B] + own
+                )
+            else:
+                gate(work, row[R] + at, work, d + at, work, to, batch, g, row[B] + own)
+            if norm:
+                scale, shift = row[SCALE] + own, row[SHIFT] + own
+                normalise_backward(
+                    work, to, work, row[HAT] + at, batch, x, scale, work, row[ROOT] + own, g, row[B] + own, scale, shift, work, few
+                )
+            gradient(work, below, work, to, rows, batch, g, row[W] + own * row[DEPTH], row[DEPTH])
         if layer > 0:
-            under = table[layer - 1]
-            units, panels = row[UNITS], under[PANELS]
-            transpose(x, row[W], row[DEPTH], row[PANELS], work, sizes[TURNED], units, row[INPUTS])
-            start, across, down = (d, rows * width, width) if residual else (sizes[NOTHING], 0, 0)
-            product(work, z, work, sizes[TURNED], units, work, other, rows, panels, units, work, start, across, down, False)
+            units = row[UNITS]
+            for p in range(table[layer - 1][PANELS]):
+                transpose(x, row[W], row[DEPTH], p * width, row[INPUTS], work, sizes[TURNED], units)
+                start, down = (d + p * high, width) if residual else (sizes[NOTHING], 0)
+                product(work, z, work, sizes[TURNED], work, other + p * high, rows, units, work, start, down, False)
             d, other = other, d
-            gate(work, under[R], work, d, work, z, rows, batch, panels, g, under[B])
 
 
 @inner
@@ -189,11 +199,10 @@ def train(table, sizes, x, spare, g, m, s, running, work, few, data, targets, ke
             kept[5, 0] = 1 / np.sqrt(1 - beta2 ** np.float64(at + 1))
         _draw(seed, at, chosen, targets.size)
         _gather(data, pieces, chosen, -1, work, sizes[X], rows)
-        h = _forward(table, sizes, x, running, work, True)
-        predict(work, h, rows, table[-1][PANELS], x, sizes[LAST_W], sizes[LAST_C], work, sizes[SUMS], batch, o)
+        _forward(table, sizes, x, running, work, batch, True, o)
         for i in range(batch):
             e[i] = (o[i] - work.dtype.type(gamma * targets[chosen[i]] + delta)) * slope
-        _backward(table, sizes, x, g, work, h, e)
+        _backward(table, sizes, x, g, work, e)
         _update(sizes[RULE], x, g, spare, m, s, kept, few)
         x, spare = spare, x
     if turns % 2:
@@ -211,14 +220,14 @@ def measure(table, sizes, x, running, work, data, targets, gamma, delta, active,
     for first in range(0, targets.size, rows):
         here = min(rows, targets.size - first)
         _gather(data, pieces, np.empty(here, np.int64), first, work, sizes[X], rows)
-        h = _forward(table, sizes, x, running, work, False)
-        predict(work, h, rows, table[-1][PANELS], x, sizes[LAST_W], sizes[LAST_C], work, sizes[SUMS], here, o)
+        _forward(table, sizes, x, running, work, here, False, o)
         for i in range(here):
             gap = (np.float64(o[i]) - delta) / gamma - targets[first + i]
             found += gap * gap
         for layer in range(len(table)):
             row = table[layer]
-            count(work, row[R], rows, here, row[PANELS], active, nonfinite, row[COUNTS])
+            for p in range(row[PANELS]):
+                count(work, row[R] + p * rows * width, here, active, nonfinite, row[COUNTS] + p * width)
     return found / targets.size
 
 
@@ -277,8 +286,7 @@ def _layout(job: Job) -> _Layout:
     sizes[LAST_W], sizes[LAST_C] = theta.take(-(-inputs // width) * width), theta.take(width)
     places += [(int(sizes[LAST_W]), 1, -(-inputs // width) * width), (int(sizes[LAST_C]), 1, width)]
     widest = max(int(row[PANELS]) * width for row in table)
-    turned = max((row[PANELS] * width * under[UNITS] for row, under in zip(table, table[1:], strict=False)), default=0)
-    sizes[TURNED] = work.take(int(turned))
+    sizes[TURNED] = work.take(max(net.widths) * width)  # a panel of transposed weights
     sizes[[D0, D1, D2]] = [work.take(rows * widest) for _ in range(3)]
     far = job.batch / max(job.batch - 1, 1)
     few = np.array([1 / job.batch, EPS, 1 - MOMENTUM, MOMENTUM, MOMENTUM * far, 1.0], dtype)
