@@ -83,14 +83,11 @@ def gradient(a, a0, b, b0, rows, batch, c, c0, depth):
 
 
 @inner
-def transpose(a, a0, depth, first, inputs, b, b0, units):
-    """The panel of Aᵀ with A's rows from `first` on: A (inputs, units) in panels of `depth` rows -> (units, width)."""
+def transpose(a, a0, depth, first, b, b0, units):
+    """The panel of Aᵀ with A's rows from `first` on: A in panels of `depth` rows -> (units, width), in whole squares."""
     width = v.width(a)
-    rows = min(width, inputs - first)
-    for j in range(units):
-        left = a0 + (j // width * depth + first) * width + j % width
-        for i in range(rows):
-            b[b0 + j * width + i] = a[left + i * width]
+    for at in range(0, units, width):
+        v.turn(a, a0 + at * depth + first * width, b, b0 + at * width)
 
 
 @inner

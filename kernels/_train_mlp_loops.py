@@ -159,7 +159,7 @@ def _backward(table, sizes, x, g, work, e):
         if layer > 0:
             units = row[UNITS]
             for p in range(table[layer - 1][PANELS]):
-                transpose(x, row[W], row[DEPTH], p * width, row[INPUTS], work, sizes[TURNED], units)
+                transpose(x, row[W], row[DEPTH], p * width, work, sizes[TURNED], units)
                 start, down = (d + p * high, width) if residual else (sizes[NOTHING], 0)
                 product(work, z, work, sizes[TURNED], work, other + p * high, rows, units, work, start, down, False)
             d, other = other, d
@@ -285,8 +285,9 @@ def _layout(job: Job) -> _Layout:
         inputs = units
     sizes[LAST_W], sizes[LAST_C] = theta.take(-(-inputs // width) * width), theta.take(width)
     places += [(int(sizes[LAST_W]), 1, -(-inputs // width) * width), (int(sizes[LAST_C]), 1, width)]
+    theta.take(width * width)  # which the last square of a matrix may reach into
     widest = max(int(row[PANELS]) * width for row in table)
-    sizes[TURNED] = work.take(max(net.widths) * width)  # a panel of transposed weights
+    sizes[TURNED] = work.take(-(-max(net.widths) // width) * width * width)  # a panel of transposed weights
     sizes[[D0, D1, D2]] = [work.take(rows * widest) for _ in range(3)]
     far = job.batch / max(job.batch - 1, 1)
     few = np.array([1 / job.batch, EPS, 1 - MOMENTUM, MOMENTUM, MOMENTUM * far, 1.0], dtype)
