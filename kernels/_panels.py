@@ -15,7 +15,10 @@ import numba
 from . import _jit
 
 v = _jit.words()
-inner = numba.njit(nogil=True, error_model="numpy")
+# Compiled without the entries for Python and C, which take as long as the loops; `small` ones become a part of their caller
+# before anything is compiled at all.
+inner = numba.njit(nogil=True, error_model="numpy", no_cpython_wrapper=True, no_cfunc_wrapper=True)
+small = numba.njit(nogil=True, error_model="numpy", inline="always")
 
 TILE = 6  # rows of a product that are summed side by side: with their operands they fill the registers of AVX2
 QUAD = 4  # inputs of a weight gradient, likewise
@@ -82,7 +85,7 @@ def gradient(a, a0, b, b0, rows, batch, c, c0, depth):
         v.store(x3, c, to + 3 * width)
 
 
-@inner
+@small
 def transpose(a, a0, depth, first, b, b0, units):
     """The panel of Aᵀ with A's rows from `first` on: A in panels of `depth` rows -> (units, width), in whole squares."""
     width = v.width(a)
@@ -90,14 +93,14 @@ def transpose(a, a0, depth, first, b, b0, units):
         v.turn(a, a0 + at * depth + first * width, b, b0 + at * width)
 
 
-@inner
+@small
 def add(a, a0, b, b0, c, c0, rows):
     width = v.width(a)
     for i in range(rows):
         v.store(v.add(v.load(a, a0 + i * width), v.load(b, b0 + i * width)), c, c0 + i * width)
 
 
-@inner
+@small
 def gate(r, r0, d, d0, z, z0, batch, g, b0):
     """dz = d where r > 0, else 0; db = Σ dz."""
     width = v.width(r)
@@ -112,7 +115,7 @@ def gate(r, r0, d, d0, z, z0, batch, g, b0):
 # ------------------------------------------------------------------------------------------------ the last layer
 
 
-@inner
+@small
 def predict(h, h0, w, w0, sums, s0, batch, first):
     """sums (batch, width) = h·w lane by lane, or with `first` false more of it; `totals` adds the lanes up."""
     width = v.width(h)
@@ -122,7 +125,7 @@ def predict(h, h0, w, w0, sums, s0, batch, first):
         v.store(v.times(x, y) if first else v.fma(x, y, v.load(sums, s0 + i)), sums, s0 + i)
 
 
-@inner
+@small
 def totals(sums, s0, w, c0, batch, o):
     """o = Σ lanes + c."""
     width = v.width(sums)
@@ -212,8 +215,8 @@ def normalise_by(z, z0, rows, x, scale, shift, running, mean0, spread0, few, n0)
 # ----------------------------------------------------------------------------------------------------- counting
 
 
-@inner
-def count(r, r0, batch, active, nonfinite, at):
+@small
+def tally(r, r0, batch, active, nonfinite, at):
     """active += (r > 0), nonfinite += (r not finite): per unit, over the rows."""
     width = v.width(r)
     for i in range(0, batch * width, width):
