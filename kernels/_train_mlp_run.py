@@ -260,6 +260,7 @@ class _Run:
                 helper.join()
         if self.failure is not None:
             raise self.failure
+        self._tell()  # whichever thread was the last, the end is heard
         state.step = self.last
 
     def _work(self, tell: Any = lambda: None) -> None:
