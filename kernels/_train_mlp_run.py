@@ -5,7 +5,9 @@
 
 from __future__ import annotations
 
+import math
 import threading
+import time
 from collections.abc import Iterator
 from itertools import pairwise
 from typing import Any, NamedTuple
@@ -52,6 +54,7 @@ from .train_mlp import EPS, MOMENTUM, Job, OnProgress, Records, State, coefficie
 
 # Floating-point operations between two looks at whether to stop, some 20 ms.
 SEGMENT = 1_000_000_000
+QUIET = 0.1  # seconds between two calls of on_progress, which asks all replicas
 
 
 # ------------------------------------------------------------------------------------------------------- memory
@@ -128,18 +131,14 @@ def _panels(flat: np.ndarray, at: int, rows: int, columns: int, width: int) -> n
     return flat[at : at + rows * columns].reshape(columns // width, rows, width)
 
 
-def _into_panels(matrix: np.ndarray, panels: np.ndarray) -> None:
-    width = panels.shape[2]
-    for p, panel in enumerate(panels):
-        part = matrix[:, p * width : (p + 1) * width]
-        panel[: len(part), : part.shape[1]] = part
-
-
-def _from_panels(panels: np.ndarray, matrix: np.ndarray) -> None:
-    width = panels.shape[2]
-    for p, panel in enumerate(panels):
-        part = matrix[:, p * width : (p + 1) * width]
-        part[...] = panel[: len(part), : part.shape[1]]
+def _pieces(matrix: np.ndarray, panels: np.ndarray) -> Iterator[tuple[np.ndarray, np.ndarray]]:
+    """Views of a matrix (rows, columns) and of its place in panels, a whole number of panels and what is left."""
+    (rows, columns), width = matrix.shape, panels.shape[2]
+    whole = columns // width
+    places = panels[:, :rows].transpose(1, 0, 2)
+    yield matrix[:, : whole * width].reshape(rows, whole, width), places[:, :whole]
+    if whole < len(panels):
+        yield matrix[:, whole * width :], places[:, whole, : columns - whole * width]
 
 
 def _whole_vectors(X: np.ndarray, width: int) -> np.ndarray:
@@ -165,7 +164,8 @@ class _Replica:
         self.running = _zeros(layout.running, dtype)
         self.kept = coefficients(job, r, 0).ravel()
         for matrix, panels in self._matrices():
-            _into_panels(matrix, panels)
+            for part, place in _pieces(matrix, panels):
+                place[...] = part
 
     def _matrices(self) -> Iterator[tuple[np.ndarray, np.ndarray]]:
         """Each array of the state, and its place in panels."""
@@ -195,7 +195,8 @@ class _Replica:
         if self.t < len(self.job.record_at):
             return False
         for matrix, panels in self._matrices():
-            _from_panels(panels, matrix)
+            for part, place in _pieces(matrix, panels):
+                part[...] = place
         return True
 
     def _measure(self, memory: _Memory, records: Records) -> None:
@@ -245,6 +246,7 @@ class _Run:
         self.resting: list[_Replica] = []
         self.reached = np.full(len(job.seeds), self.first)  # the step of each replica
         self.measured = np.full(len(job.seeds), -1)  # and its last record
+        self.told = -math.inf
         self.failure: BaseException | None = None
         self.lock = threading.Lock()
         threads = min(_jit.thread_count(), len(job.seeds))
@@ -255,12 +257,15 @@ class _Run:
             helper.start()
         try:
             self._work(self._tell)
-        finally:
             for helper in helpers:
                 helper.join()
+        except BaseException as failure:  # Ctrl-C while the others finish
+            self.failure = self.failure or failure
+        for helper in helpers:
+            helper.join()
         if self.failure is not None:
             raise self.failure
-        self._tell()  # whichever thread was the last, the end is heard
+        self._tell(at_once=True)  # whichever thread was the last, the end is heard
         state.step = self.last
 
     def _work(self, tell: Any = lambda: None) -> None:
@@ -284,15 +289,17 @@ class _Run:
         with self.lock:
             if self.failure is not None:
                 return None
-            if self.under_way < self.in_flight and (r := next(self.unborn, None)) is not None:
-                self.under_way += 1
-                return _Replica(r, self.job, self.state, self.layout)
-            if not self.resting:
-                return None
-            self.resting.sort(key=lambda replica: -replica.step)
-            return self.resting.pop()
+            r = next(self.unborn, None) if self.under_way < self.in_flight else None
+            if r is None:
+                self.resting.sort(key=lambda replica: -replica.step)
+                return self.resting.pop() if self.resting else None
+            self.under_way += 1
+        return _Replica(r, self.job, self.state, self.layout)
 
-    def _tell(self) -> None:
+    def _tell(self, at_once: bool = False) -> None:
+        if not at_once and time.monotonic() < self.told + QUIET:
+            return
+        self.told = time.monotonic()
         done, total = int((self.reached - self.first).sum()), len(self.reached) * (self.last - self.first)
         known = np.flatnonzero(self.measured >= 0)
         at = self.measured[known]
