@@ -18,6 +18,7 @@ work in place; any other overlap, a read-only or a wrongly shaped output is refu
 
 from __future__ import annotations
 
+import functools
 import os
 import time
 from collections.abc import Callable, Iterator
@@ -89,6 +90,7 @@ _F32, _F64, _U32, _I64 = (np.dtype(t) for t in (np.float32, np.float64, np.uint3
 _ndarray, _empty = np.ndarray, np.empty
 _ready: dict[str, Callable[..., None]] = {}  # kernel -> its compiled loops, from the first use on
 # the scratch of a call that needs none, by the bytes of its numbers
+_NO_COUNTS = {2: np.empty(0, np.int64), 3: np.empty((0, 0), np.int64)}  # by the axes of z
 _NOTHING = {1: np.empty((0, 0), np.uint8), 4: np.empty((0, 0), np.float32), 8: np.empty((0, 0), np.float64)}
 
 
@@ -152,17 +154,16 @@ def _backend(array: Array) -> str:
     return "reference"
 
 
+def _quick(x: Array) -> bool:
+    """Whether compiled loops that are ready may have `x` as it is, on this thread alone."""
+    return type(x) is _ndarray and 0 < x.size < _jit.PARALLEL_FROM and 1 < x.ndim < 4 and _choice.get() in _COMPILED
+
+
 def _run(kernel: str, *arrays: Array) -> None:
     """Fill the outputs among `arrays`; all are C-contiguous and have the same leading axes; the first is the input."""
     first = arrays[0]
     loops = _ready.get(kernel)
-    if (
-        loops is not None
-        and type(first) is _ndarray
-        and 0 < first.size < _jit.PARALLEL_FROM
-        and 1 < first.ndim < 4
-        and _choice.get() in _COMPILED
-    ):
+    if loops is not None and _quick(first):
         loops(*arrays, _NOTHING[first.itemsize if kernel == "relu_backward" else 1], -1, -1)
     elif _backend(first) == "reference" or first.size == 0:
         with np.errstate(all="ignore"):
@@ -252,8 +253,28 @@ def _forward(
 
 
 def rectify(z: Array, b: Array) -> tuple[Array, Array, Array, Array]:
-    """`bias_relu_forward(z, b, out=z)` for a caller who has made sure of everything (`checked=True`), as layers do."""
-    return _forward("bias_relu_forward", z, b, z, z, None)
+    """`bias_relu_forward(z, b, out=z)` for a caller who has made sure of everything (`checked=True`), as layers do.
+
+    Where nothing is non-finite, that count is `no_rows` of its shape: read-only, and the same array each time, so that a
+    monitor need not add it up.
+    """
+    loops = _ready.get("bias_relu_forward")
+    if loops is None or not _quick(z):
+        return _forward("bias_relu_forward", z, b, z, z, None)
+    shape = z.shape
+    units = shape[-1]
+    mask = _empty((*shape[:-1], -(-units // BITS)), _U32)
+    active = _empty((*shape[:-2], units), _I64)
+    met = loops(z, b, z, mask, active, _NO_COUNTS[z.ndim], z, _NOTHING[1], -1, -1)
+    return z, mask, active, count_units(z)[1] if met else no_rows(active.shape)
+
+
+@functools.lru_cache(maxsize=256)
+def no_rows(shape: tuple[int, ...]) -> np.ndarray:
+    """Counts of a finite layer's non-finite rows: zeros of `shape`, read-only, one array for each shape."""
+    zeros = np.zeros(shape, np.int64)
+    zeros.flags.writeable = False
+    return zeros
 
 
 def relu_backward(g: Array, mask: Array, *, out: Array | None = None, checked: bool = False) -> tuple[Array, Array]:
