@@ -42,6 +42,11 @@ def add(a, b):
 
 
 @_word
+def scale(a, number):
+    return a * number
+
+
+@_word
 def relu(s):
     return ZERO if s <= 0 else s
 
