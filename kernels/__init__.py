@@ -313,11 +313,12 @@ def small_affine_backward(g: Array, mask: Array, x: Array, W: Array, with_dx: bo
 
 
 def small_layer(x: Array, W: Array, b: Array) -> tuple[Array, Array, Array] | None:
-    """x, W and b as `small_affine` takes them, or None where the layer is not small (kernels/small_affine.py).
+    """x, W and b as `small_affine` takes them, or None where the layer is not small (kernels/small_affine.py) or
+    loops are not compiled: for the reference several calls of NumPy are as good.
 
     Which it is depends on (B, I, O), not on the leading axes: a replica goes the same way as a net by itself.
     """
-    if not _small_shapes(x.shape, W.shape, b.shape):
+    if not _small_shapes(x.shape, W.shape, b.shape) or _choice.get() not in _COMPILED or _jit.missing():
         return None
     dtype = x.dtype
     same = W.dtype is dtype is b.dtype and (dtype is _F32 or dtype is _F64)
