@@ -19,7 +19,7 @@ from minirelu import losses, nn, optim
 Step = Callable[[], Any]
 NETS = {"1-16-16-1, batch 32": ((1, 16, 16, 1), 32), "8-200-1, batch 64": ((8, 200, 1), 64)}
 LR = 1e-3
-BASE = "NumPy by hand"
+BASE, OWN = "NumPy by hand", "minirelu"
 
 
 def run(rounds: int) -> dict[str, Any]:
@@ -33,6 +33,7 @@ def run(rounds: int) -> dict[str, Any]:
         _check(steps, fresh=False)
         for name, seconds in times.items():
             middle, low, high = ratio(seconds, times[BASE])
+            ours = ratio(times[OWN], seconds)
             rows.append(
                 {
                     "net": net,
@@ -42,6 +43,9 @@ def run(rounds: int) -> dict[str, Any]:
                     "ratio": round(middle, 3),
                     "ratio_low": round(low, 3),
                     "ratio_high": round(high, 3),
+                    "ours": round(ours[0], 3),
+                    "ours_low": round(ours[1], 3),
+                    "ours_high": round(ours[2], 3),
                 }
             )
     return {"benchmark": "engine", "base": BASE, "rounds": rounds, "machine": about, "rows": rows}
@@ -67,7 +71,7 @@ def _candidates(sizes: tuple[int, ...], batch: int) -> dict[str, Step]:
     x = rng.standard_normal((batch, sizes[0]), dtype=np.float32)
     t = rng.standard_normal((batch, sizes[-1]), dtype=np.float32)
     found: dict[str, Step] = {BASE: _numpy(layers, x, t), "NumPy, tuned": _numpy_tuned(layers, x, t)}
-    found["minirelu"] = _minirelu(layers, x, t)
+    found[OWN] = _minirelu(layers, x, t)
     for name, build in {"PyTorch eager": _torch, "JAX jit": _jax}.items():
         try:
             found[name] = build(layers, x, t)

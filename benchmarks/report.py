@@ -23,17 +23,17 @@ def write(path: Path, result: dict[str, Any]) -> None:
 
 
 def table(result: dict[str, Any]) -> str:
-    """One row a net and candidate: median and fastest time, and the ratio to the base with its interval."""
+    """One row a net and candidate: median and fastest time, the ratio to the base, and ours to it, with their intervals."""
     about = result["machine"]
     libraries = ", ".join(f"{name} {version}" for name, version in about["libraries"].items() if version)
     lines = [
-        f"| net | candidate | median µs | fastest µs | ratio to {result['base']} [95 %] |",
-        "| --- | --- | ---: | ---: | ---: |",
+        f"| net | candidate | median µs | fastest µs | ratio to {result['base']} [95 %] | minirelu ÷ it [95 %] |",
+        "| --- | --- | ---: | ---: | ---: | ---: |",
     ]
     for row in result["rows"]:
         name = f"**{row['candidate']}**" if row["candidate"] == "minirelu" else row["candidate"]
-        ratio = f"{row['ratio']:.2f} [{row['ratio_low']:.2f}, {row['ratio_high']:.2f}]"
-        lines.append(f"| {row['net']} | {name} | {row['median_us']:.0f} | {row['fastest_us']:.0f} | {ratio} |")
+        ratio, ours = (f"{row[of]:.2f} [{row[f'{of}_low']:.2f}, {row[f'{of}_high']:.2f}]" for of in ("ratio", "ours"))
+        lines.append(f"| {row['net']} | {name} | {row['median_us']:.0f} | {row['fastest_us']:.0f} | {ratio} | {ours} |")
     lines.append(
         f"\n{about['date']}; {about['processor']}, one thread; {about['python']}, {libraries}; "
         f"{result['rounds']} interleaved rounds."

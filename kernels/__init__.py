@@ -19,6 +19,7 @@ work in place; any other overlap, a read-only or a wrongly shaped output is refu
 
 from __future__ import annotations
 
+import functools
 import os
 import time
 from collections.abc import Callable, Iterator
@@ -38,6 +39,7 @@ from . import count_units as _count_units
 from . import optimiser_step as _optimiser_step
 from . import relu_backward as _relu_backward
 from . import residual_relu as _residual_relu
+from . import small_affine as _small_affine
 from . import train_mlp as _train_mlp
 from ._pool import POOLED_FROM as POOLED_FROM
 from ._pool import empty as empty
@@ -50,7 +52,7 @@ Array = Any
 class Kernel(NamedTuple):
     """One formula in its speeds."""
 
-    reference: Callable[..., None]
+    reference: Callable[..., Any]
     numba: Any  # a _jit.Builder
     scratch: Callable[[np.ndarray], tuple[int, int, Any]]  # the first array -> tasks, columns and dtype of partial sums
     streams: bool = False  # whether the third array may be written past the cache
@@ -76,6 +78,10 @@ def _no_sums(x: np.ndarray) -> tuple[int, int, Any]:
     return -(-x.size // _optimiser_step.TASK), 0, np.uint8
 
 
+def _one_task(x: np.ndarray) -> tuple[int, int, Any]:
+    return 1, 0, np.uint8
+
+
 BACKENDS = ("reference", "numba", "cuda")
 _COMPILED = ("auto", "numba")  # the choices that run compiled loops on NumPy arrays, once they are ready
 KERNELS = {
@@ -83,6 +89,8 @@ KERNELS = {
     "residual_relu": Kernel(_residual_relu.reference, _residual_relu.numba, _counters, True),
     "relu_backward": Kernel(_relu_backward.reference, _relu_backward.numba, _sums, True),
     "count_units": Kernel(_count_units.reference, _count_units.numba, _two_counters),
+    "small_affine": Kernel(_small_affine.reference, _small_affine.numba, _one_task),
+    "small_affine_backward": Kernel(_small_affine.reference_backward, _small_affine.numba_backward, _one_task),
 } | {rule: Kernel(_optimiser_step.reference[rule], _optimiser_step.numba[rule], _no_sums) for rule in _optimiser_step.RULES}
 
 _NO_CUDA = "this version has no CUDA kernels yet; CuPy arrays run the reference on the GPU"
@@ -91,6 +99,8 @@ _choice: ContextVar[str] = ContextVar("minirelu_kernels", default=_DEFAULT)
 _F32, _F64, _U32, _I64 = (np.dtype(t) for t in (np.float32, np.float64, np.uint32, np.int64))
 _ndarray, _empty = np.ndarray, np.empty
 _ready: dict[str, Callable[..., None]] = {}  # kernel -> its compiled loops, from the first use on
+_NO_MASK = {2: np.empty((0, 0), np.uint32), 3: np.empty((0, 0, 0), np.uint32)}
+_NO_COUNTS = {2: np.empty(0, np.int64), 3: np.empty((0, 0), np.int64)}  # by the axes of z
 # the scratch of a call that needs none, by the bytes of its numbers
 _NOTHING = {1: np.empty((0, 0), np.uint8), 4: np.empty((0, 0), np.float32), 8: np.empty((0, 0), np.float64)}
 
@@ -129,6 +139,9 @@ def warm_up(dtype: Any = np.float32) -> float:
             relu_backward(y, mask, out=y)
             count_units(y)
             if rows == 1:
+                W = np.zeros((*shape[:-2], 1, 1), dtype)
+                y, mask, _, _ = small_affine(z, W, W, True)
+                small_affine_backward(y, mask, z, W, True)
                 for rule, (coefficients, state) in _optimiser_step.RULES.items():
                     optimiser_step(rule, y, y, [0.0] * len(coefficients), *(y.copy() for _ in state))
     _warm_up_training(np.dtype(dtype))
@@ -156,26 +169,27 @@ def _backend(array: Array) -> str:
     return "reference"
 
 
-def _run(kernel: str, *arrays: Array) -> None:
-    """Fill the outputs among `arrays`; all are C-contiguous and have the same leading axes; the first is the input."""
+def _quick(x: Array) -> bool:
+    """Whether compiled loops that are ready may have `x` as it is, on this thread alone."""
+    return type(x) is _ndarray and 0 < x.size < _jit.PARALLEL_FROM and 1 < x.ndim < 4 and _choice.get() in _COMPILED
+
+
+def _run(kernel: str, *arrays: Array) -> Any:
+    """Fill the outputs among `arrays`; all are C-contiguous and have the same leading axes; the first is the input.
+
+    Returns what the loops return on one thread, or what the reference returns.
+    """
     first = arrays[0]
     loops = _ready.get(kernel)
-    if (
-        loops is not None
-        and type(first) is _ndarray
-        and 0 < first.size < _jit.PARALLEL_FROM
-        and 1 < first.ndim < 4
-        and _choice.get() in _COMPILED
-    ):
-        loops(*arrays, _NOTHING[first.itemsize if kernel == "relu_backward" else 1], -1, -1)
-    elif _backend(first) == "reference" or first.size == 0:
+    if loops is not None and _quick(first):
+        return loops(*arrays, _NOTHING[first.itemsize if kernel == "relu_backward" else 1], -1, -1)
+    if _backend(first) == "reference" or first.size == 0:
         with np.errstate(all="ignore"):
-            KERNELS[kernel].reference(*arrays)
-    else:
-        _run_compiled(kernel, arrays)
+            return KERNELS[kernel].reference(*arrays)
+    return _run_compiled(kernel, arrays)
 
 
-def _run_compiled(kernel: str, arrays: tuple[Array, ...]) -> None:
+def _run_compiled(kernel: str, arrays: tuple[Array, ...]) -> Any:
     made, lead = KERNELS[kernel], arrays[0].ndim - 2
     if lead > 1:  # one compilation for (B, O) and one for (R, B, O) are enough
         arrays = tuple(a.reshape(-1, *a.shape[lead:]) for a in arrays)
@@ -183,11 +197,11 @@ def _run_compiled(kernel: str, arrays: tuple[Array, ...]) -> None:
     tasks, columns, dtype = made.scratch(first)
     loops = _ready.setdefault(kernel, _jit.compiled(made.numba))
     if first.size < _jit.PARALLEL_FROM:
-        loops(*arrays, np.empty((0, 0), dtype), -1, -1)
-        return
+        return loops(*arrays, np.empty((0, 0), dtype), -1, -1)
     if made.streams and _streams(first, arrays[2]):
         loops = _jit.compiled(made.numba, streaming=True)
     _jit.spread(loops, arrays, np.zeros((tasks, columns), dtype), tasks)
+    return None
 
 
 def _streams(first: np.ndarray, output: np.ndarray) -> bool:
@@ -251,13 +265,93 @@ def _forward(
         mask = empty((*shape[:-1], -(-units // BITS)), _U32)
     counts = empty((2, *shape[:-2], units), _I64)  # one array, so that monitors add both at once
     active, nonfinite = counts[0], counts[1]
-    _run(kernel, z, b, out, mask, active, nonfinite, skip)
+    loops = _ready.get(kernel)
+    if loops is not None and _quick(z):  # `_run`, without its packing of arguments
+        loops(z, b, out, mask, active, nonfinite, skip, _NOTHING[1], -1, -1)
+    else:
+        _run(kernel, z, b, out, mask, active, nonfinite, skip)
     return out, mask, active, nonfinite
 
 
 def rectify(z: Array, b: Array) -> tuple[Array, Array, Array, Array]:
-    """`bias_relu_forward(z, b, out=z)` for a caller who has made sure of everything (`checked=True`), as layers do."""
-    return _forward("bias_relu_forward", z, b, z, z, None)
+    """`bias_relu_forward(z, b, out=z)` for a caller who has made sure of everything (`checked=True`), as layers do.
+
+    Where nothing is non-finite, that count is `no_rows` of its shape: read-only, and the same array each time, so that a
+    monitor need not add it up.
+    """
+    loops = _ready.get("bias_relu_forward")
+    if loops is None or not _quick(z):
+        return _forward("bias_relu_forward", z, b, z, z, None)
+    shape = z.shape
+    units = shape[-1]
+    mask = _empty((*shape[:-1], -(-units // BITS)), _U32)
+    active = _empty((*shape[:-2], units), _I64)
+    met = loops(z, b, z, mask, active, _NO_COUNTS[z.ndim], z, _NOTHING[1], -1, -1)
+    return z, mask, active, count_units(z)[1] if met else no_rows(active.shape)
+
+
+def small_affine(x: Array, W: Array, b: Array, rectified: bool) -> tuple[Array, Array, Array | None, Array | None]:
+    """xW + b of a small layer, or relu of it: y, mask (empty without a ReLU), and the counts of `rectify`.
+
+    x, W and b are what `small_layer` gave.
+    """
+    rows, units = x.shape[:-1], W.shape[-1]
+    y = _empty((*rows, units), x.dtype)
+    if not rectified:
+        mask = _NO_MASK[x.ndim]
+        _run("small_affine", x, W, b, y, mask, _NO_COUNTS[x.ndim])
+        return y, mask, None, None
+    mask = _empty((*rows, -(-units // BITS)), _U32)
+    active = _empty((*rows[:-1], units), _I64)
+    met = _run("small_affine", x, W, b, y, mask, active)
+    return y, mask, active, no_rows(active.shape) if met is False else count_units(y)[1]
+
+
+def small_affine_backward(g: Array, mask: Array, x: Array, W: Array, with_dx: bool) -> tuple[Array | None, Array, Array]:
+    """dx (None unless `with_dx`), dW and db of `small_affine`; g, which must be C-contiguous, is overwritten with dz."""
+    shape = W.shape
+    db, dW = _empty((*shape[:-2], 1, shape[-1]), g.dtype), _empty(shape, g.dtype)
+    dx = _empty(x.shape, g.dtype) if with_dx else None
+    _run("small_affine_backward", g, mask, x, W, db, dW, x[:0] if dx is None else dx)
+    return dx, dW, db
+
+
+def small_layer(x: Array, W: Array, b: Array) -> tuple[Array, Array, Array] | None:
+    """x, W and b as `small_affine` takes them, or None where the layer is not small (kernels/small_affine.py) or
+    loops are not compiled: for the reference several calls of NumPy are as good.
+
+    Which it is depends on (B, I, O), not on the leading axes: a replica goes the same way as a net by itself.
+    """
+    if not _small_shapes(x.shape, W.shape, b.shape) or _choice.get() not in _COMPILED or _jit.missing():
+        return None
+    dtype = x.dtype
+    same = W.dtype is dtype is b.dtype and (dtype is _F32 or dtype is _F64)
+    if not same and not (W.dtype == dtype == b.dtype and dtype in (_F32, _F64)):  # a pickled array has a dtype of its own
+        return None
+    if type(x) is not _ndarray:
+        return None
+    lead = x.shape[:-2]
+    if lead == W.shape[:-2] == b.shape[:-2] and x.flags.c_contiguous and W.flags.c_contiguous and b.flags.c_contiguous:
+        return x, W, b
+    lead = np.broadcast_shapes(lead, W.shape[:-2], b.shape[:-2])
+    x, W, b = (np.ascontiguousarray(np.broadcast_to(a, (*lead, *a.shape[-2:]))) for a in (x, W, b))
+    return x, W, b
+
+
+@functools.lru_cache(maxsize=1024)
+def _small_shapes(x: tuple[int, ...], W: tuple[int, ...], b: tuple[int, ...]) -> bool:
+    if not all(1 < len(shape) < 4 for shape in (x, W, b)) or b[-2:] != (1, W[-1]):
+        return False
+    replicas = {*x[:-2], *W[:-2], *b[:-2]} - {1}
+    return len(replicas) < 2 and 0 not in replicas and _small_affine.is_small(x[-2], *W[-2:])
+
+
+@functools.lru_cache(maxsize=256)
+def no_rows(shape: tuple[int, ...]) -> np.ndarray:
+    """Counts of a finite layer's non-finite rows: zeros of `shape`, read-only, one array for each shape."""
+    zeros = np.zeros(shape, np.int64)
+    zeros.flags.writeable = False
+    return zeros
 
 
 def relu_backward(g: Array, mask: Array, *, out: Array | None = None, checked: bool = False) -> tuple[Array, Array]:
@@ -273,7 +367,11 @@ def relu_backward(g: Array, mask: Array, *, out: Array | None = None, checked: b
     shape = g.shape
     dz = empty(shape, g.dtype) if out is None else out
     db = empty((*shape[:-2], 1, shape[-1]), g.dtype)
-    _run("relu_backward", g, mask, dz, db)
+    loops = _ready.get("relu_backward")
+    if loops is not None and _quick(g):
+        loops(g, mask, dz, db, _NOTHING[g.itemsize], -1, -1)
+    else:
+        _run("relu_backward", g, mask, dz, db)
     return dz, db
 
 

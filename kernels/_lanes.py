@@ -5,7 +5,7 @@ have found out about its loops by itself: arrays may be the same (in place), mas
 cache by. Offsets count elements from the array's first one; arrays are C-contiguous, of any number of axes.
 
     load half one       from memory                                  add minus times      arithmetic, without
-    repeat zeros        one number in each lane                      over root fma        fast-math
+    repeat zeros        one number in each lane                      over root fma scale  fast-math
     store stream        back to it; `stream` passes the cache by     positive huge wild   comparisons: one truth a lane
     tally accumulate    counters += truths, sums += lanes            bits                 truths as the bits of a uint32
     width               numbers in a whole vector                    prefetch             ask for a line, for one use
@@ -250,6 +250,21 @@ def turn(typing, source, at, target, to):
         return context.get_dummy_value()
 
     return types.void(source, types.intp, target, types.intp), generate
+
+
+@intrinsic
+def scale(typing, lanes, number):
+    """Each lane times one number of the same kind."""
+
+    def generate(context, builder, signature, arguments):
+        vector, factor = arguments
+        if isinstance(lanes, Lanes):
+            first = builder.insert_element(ir.Constant(vector.type, ir.Undefined), factor, ir.IntType(32)(0))
+            same = ir.Constant(ir.VectorType(ir.IntType(32), lanes.width), None)
+            factor = builder.shuffle_vector(first, ir.Constant(vector.type, ir.Undefined), same)
+        return builder.fmul(vector, factor)
+
+    return lanes(lanes, lanes.dtype if isinstance(lanes, Lanes) else lanes), generate
 
 
 @intrinsic

@@ -82,6 +82,11 @@ def turn(source, at, target, to):
 
 
 @_word
+def scale(a, number):
+    return a * number
+
+
+@_word
 def relu(s):
     return ZERO if s <= 0 else s
 

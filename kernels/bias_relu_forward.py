@@ -35,12 +35,14 @@ def rectify(s, y, mask, active, nonfinite):
 
 
 def numba(njit, lanes, streaming, residual=False):
+    """The loops return whether any y is inf or NaN; who wants no counts of these gives an empty `nonfinite`."""
+
     @njit
     def loops(z, b, y, mask, active, nonfinite, skip, scratch, begin, end):
         rows, units = z.shape[-2:]
         words = mask.shape[-1]
         replicas = active.size // units
-        active, nonfinite = active.reshape((replicas, units)), nonfinite.reshape((replicas, units))
+        active = active.reshape((replicas, units))
         chunks = (rows + ROWS - 1) // ROWS
         width = lanes.width(z)
         padded = units + SPARE
@@ -94,16 +96,24 @@ def numba(njit, lanes, streaming, residual=False):
                         j += 1
                     mask.flat[m + words - 1] = word
             on[task, flag] = odd != 0
+        met = False
         for r in range(replicas if begin < 0 or end < 0 else 0):
             active[r] = 0
-            nonfinite[r] = 0
             for task in range(r * chunks, (r + 1) * chunks):
+                if on[task, flag]:
+                    met = True
                 for j in range(units):
                     active[r, j] += np.int64(on[task, j])
-                if on[task, flag]:
-                    first = (task - r * chunks) * ROWS
-                    for i in range(first, min(rows, first + ROWS)):
-                        for j in range(units):
-                            nonfinite[r, j] += np.int64(lanes.bits(lanes.huge(lanes.one(y, (r * rows + i) * units + j))))
+        if nonfinite.size and (begin < 0 or end < 0):
+            wild = nonfinite.reshape((replicas, units))
+            for r in range(replicas):
+                wild[r] = 0
+                for task in range(r * chunks, (r + 1) * chunks):
+                    if on[task, flag]:
+                        first = (task - r * chunks) * ROWS
+                        for i in range(first, min(rows, first + ROWS)):
+                            for j in range(units):
+                                wild[r, j] += np.int64(lanes.bits(lanes.huge(lanes.one(y, (r * rows + i) * units + j))))
+        return met
 
     return loops

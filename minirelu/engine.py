@@ -33,6 +33,7 @@ from .backend import array_module, is_array, module_name
 from .errors import GraphError, ShapeError
 from .kernels import owns
 
+ndarray, asarray = np.ndarray, np.asarray
 Array = Any  # numpy.ndarray or cupy.ndarray
 
 _recording: ContextVar[bool] = ContextVar("minirelu_recording", default=True)
@@ -112,7 +113,9 @@ def primitive(function: Callable[..., tuple[Any, ...]]) -> Any:
                 break
         value, vjp, *facts = function(*arrays, **options)
         result = new(type(first))
-        result.data = value if type(value) is kind else array_module(first.data).asarray(value)
+        if type(value) is not kind:
+            value = asarray(value) if kind is ndarray else array_module(first.data).asarray(value)
+        result.data = value
         result.node = Node(name, parents, vjp, facts[0] if facts else None) if recording() else None
         result.grad = result.name = None
         return result

@@ -17,7 +17,7 @@ from .backend import array_module
 from .engine import Array, primitive, quiet
 from .errors import ShapeError
 
-ndarray, dot = np.ndarray, np.dot
+ndarray, dot, vdot = np.ndarray, np.dot, np.vdot
 
 
 def _difference(prediction: Array, target: Array) -> tuple[Array, int]:
@@ -33,6 +33,8 @@ def _difference(prediction: Array, target: Array) -> tuple[Array, int]:
 
 def _squares(e: Array) -> Array:
     """Σ e² over the last two axes: one flat sum a replica, so that its order depends on (B, O) alone."""
+    if e.ndim == 2 and type(e) is ndarray and e.dtype.kind == "f":
+        return vdot(e, e)
     flat = e.reshape(*e.shape[:-2], e.shape[-2] * e.shape[-1])
     if type(e) is not ndarray:
         return (flat * flat).sum(axis=-1)
@@ -45,8 +47,8 @@ def _pull(slope: Array, factor: float) -> Any:
     """The joint vjp for prediction and target where d loss / d prediction is factor·slope in each entry."""
 
     def pull(g: Array, wanted: Any) -> tuple[Any, Any]:
-        scale = g * factor
-        d = slope * (scale[..., None, None] if scale.ndim else scale)
+        # one loss: with NumPy's scalars, the quicker way
+        d = slope * ((g * factor)[..., None, None] if g.ndim else g[()] * g.dtype.type(factor))
         return d, None if wanted[1] is None else -d
 
     return pull

@@ -13,6 +13,7 @@ state of their own: a diverged replica is not a dead one, although NaN > 0 is fa
 
 from __future__ import annotations
 
+import functools
 import warnings
 from dataclasses import dataclass, field
 from heapq import heappop, heappush
@@ -26,7 +27,7 @@ from .engine import Array, Node, Var
 from .errors import GraphError, ShapeError
 from .nn import Layer, evaluating
 
-RELU_NODES = ("affine_relu", "relu", "residual_relu")
+RELU_NODES = frozenset(("affine_relu", "relu", "residual_relu"))
 NEARLY = 0.01  # nearly dead: active, but on fewer than this share of the rows
 PENDING = 32
 ALARM = 0.4  # a layer with a larger share of dead units gets a DeadUnitsWarning
@@ -54,34 +55,27 @@ class LayerActivity:
     samples: int
 
 
-@dataclass
+@dataclass(slots=True)
 class _Counts:
     """Rows seen, and per unit (R, O) on how many of them it was active and non-finite.
 
-    Counts of single batches wait in `pending`, and are added some dozens at a time: additions that follow each other find
-    their code and their sums in the cache, which between two training steps they do not.
+    The active rows of single batches wait in `pending`, and are added some dozens at a time: additions that follow each other
+    find their code and their sums in the cache, which between two training steps they do not.
     """
 
     samples: int
-    totals: np.ndarray  # (2, replicas, units): active and non-finite rows
-    shape: tuple[int, ...]  # of the two halves as the kernels give them: without the replicas for one net
+    active: np.ndarray
+    nonfinite: np.ndarray
+    none: np.ndarray  # what the kernels give as the non-finite rows where there are none
     pending: list[np.ndarray] = field(default_factory=list)
 
     def settled(self) -> _Counts:
         """These counts, with nothing pending."""
-        totals = self.totals
-        for both in self.pending:
-            np.add(totals, both if both.shape == totals.shape else both.reshape(totals.shape), totals)
+        total = self.active
+        for batch in self.pending:
+            np.add(total, batch if batch.shape == total.shape else batch.reshape(total.shape), total)
         self.pending.clear()
         return self
-
-    @property
-    def active(self) -> np.ndarray:
-        return self.totals[0]
-
-    @property
-    def nonfinite(self) -> np.ndarray:
-        return self.totals[1]
 
 
 @dataclass
@@ -99,27 +93,37 @@ class UnitActivity:
         """Add the ReLU outputs that `loss` (or any tensor computed from them) was computed from."""
         if not isinstance(loss, Var) or loss.node is None:
             raise GraphError("update takes a tensor with a graph; call it on the loss, outside no_graph()")
-        outputs = _relu_outputs(loss)
-        taken: set[str] | None = None if len(outputs) == 1 else set()
-        for var in outputs:
-            node: Any = var.node
-            name = _layer_name(node)
-            if taken is not None:
-                if name in taken:
-                    name = _unique(name, taken)
-                taken.add(name)
-            facts = node.facts
-            active, nonfinite = (facts["active"], facts["nonfinite"]) if facts else kernels.count_units(var.data)
+        found: list[tuple[str, Any]] = []  # (layer's name, output), the last first
+        var: Any = loss
+        while var is not None:  # most nets are a chain: a walk that need not remember where it has been
+            node, here, var, name = var.node, var, None, ""
+            for p in node.parents:
+                if p is not None:
+                    if p.node is None:
+                        name = name or p.name
+                    elif var is None or var is p:
+                        var = p
+                    else:
+                        break
+            else:
+                if node.op in RELU_NODES:
+                    found.append((_stem(name) if name else _name_further_up(node), here))
+                continue
+            found, var = _relus(loss)[::-1], None  # it branches
+        if len(found) > 1:
+            found = _told_apart(found[::-1])
+        for name, var in found:
+            facts = var.node.facts
             counts = self._layers.get(name)
-            # the usual case: the kernels' counts, which are the two halves of one array, once more
-            if counts is not None and active.base is nonfinite.base is not None and active.base.shape == counts.shape:
+            if counts is not None and facts and facts["nonfinite"] is counts.none:  # as before, and all finite: the usual case
                 counts.samples += var.data.shape[-2]
                 pending = counts.pending
-                pending.append(active.base)
+                pending.append(facts["active"])
                 if len(pending) >= PENDING:
                     counts.settled()
             else:
-                self._add(name, active, nonfinite, var.data.shape[-2])
+                counted = (facts["active"], facts["nonfinite"]) if facts else kernels.count_units(var.data)
+                self._add(name, *counted, var.data.shape[-2])
         if self.epoch is not None:
             self._warn(self.epoch)
 
@@ -164,18 +168,17 @@ class UnitActivity:
         counts = self._layers.get(name)
         if counts is None:
             units = active.shape[-1]
-            shape = active.size // max(units, 1), units
-            counts = self._layers[name] = _Counts(0, np.zeros((2, *shape), np.int64), (2, *active.shape))
-        elif 2 * active.size != counts.totals.size or active.shape[-1] != counts.totals.shape[-1]:
+            totals = np.zeros((2, active.size // max(units, 1), units), np.int64)
+            counts = self._layers[name] = _Counts(0, totals[0], totals[1], kernels.no_rows(active.shape))
+        elif active.size != counts.active.size or active.shape[-1] != counts.active.shape[-1]:
             now = active.reshape(-1, active.shape[-1]).shape
             raise ShapeError(
                 f"layer {name} had (replicas, units) = {counts.active.shape} before and has {now} now; "
                 "use one UnitActivity for each net"
             )
         counts.samples += rows
-        counts.pending.append(np.stack([active, nonfinite]))
-        if len(counts.pending) >= PENDING:
-            counts.settled()
+        counts.active += active.reshape(counts.active.shape)
+        counts.nonfinite += nonfinite.reshape(counts.active.shape)
 
     def _warn(self, epoch: int) -> None:
         for name, counts in self._layers.items():
@@ -206,33 +209,29 @@ def _rows(name: str, counts: _Counts) -> list[LayerActivity]:
     return [LayerActivity(name, r, units, d, k, u, w, n) for r, (d, k, u, w) in enumerate(zip(*totals, strict=True))]
 
 
-def _relu_outputs(loss: Var) -> list[Var]:
-    """The outputs of the ReLU nodes behind `loss`, in forward order."""
-    found: list[Var] = []
-    seen: set[Var] = set()
-    stack = [loss]
-    while stack:
-        var = stack.pop()
-        node: Any = var.node
-        if node.op in RELU_NODES:
-            found.append(var)
-        for p in node.parents:
+def _relus(loss: Var) -> list[tuple[str, Var]]:
+    """(layer's name, output) of the ReLU nodes behind `loss`, in forward order, each once, whatever the branches."""
+    todo, seen = [loss], {loss}
+    for var in todo:  # which grows on the way
+        for p in var.node.parents:  # type: ignore[union-attr]
             if p is not None and p.node is not None and p not in seen:
                 seen.add(p)
-                stack.append(p)
-    return found if len(found) < 2 else sorted(found, key=lambda var: var.node.born)  # type: ignore[union-attr]
+                todo.append(p)
+    relus = sorted((var for var in todo if var.node.op in RELU_NODES), key=lambda var: var.node.born)  # type: ignore[union-attr]
+    return [(_name_further_up(var.node), var) for var in relus]
 
 
-def _layer_name(node: Any) -> str:
-    """The name of the parameter that was used last on the way to a node, less its last part: "1.0.W" -> "1.0"."""
-    for p in node.parents:
-        if p is not None and p.node is None and p.name:  # the usual case, a fused layer
-            return p.name.rpartition(".")[0] or p.name
-    return _name_further_up(node)
+@functools.lru_cache(maxsize=1024)
+def _stem(parameter: str) -> str:
+    """A layer's name from its parameter's: "1.0.W" -> "1.0"."""
+    return parameter.rpartition(".")[0] or parameter
 
 
 def _name_further_up(node: Any) -> str:
-    """The youngest node is asked first, so that relu(x + f(x)) belongs to the last layer of f, not to what made x."""
+    """The name of the layer whose parameter was used last on the way to a node.
+
+    The youngest node is asked first, so that relu(x + f(x)) belongs to the last layer of f, not to what made x.
+    """
     queue: list[tuple[int, Node]] = []
     seen: set[Var] = set()
     while node is not None:
@@ -241,7 +240,7 @@ def _name_further_up(node: Any) -> str:
                 continue
             if p.node is None:
                 if p.name:
-                    return p.name.rpartition(".")[0] or p.name
+                    return _stem(p.name)
             elif p not in seen:
                 seen.add(p)
                 heappush(queue, (-p.node.born, p.node))
@@ -249,10 +248,15 @@ def _name_further_up(node: Any) -> str:
     return "relu"
 
 
-def _unique(name: str, taken: set[str]) -> str:
-    """`name`, or name#2, name#3, … if a layer is used more than once."""
-    candidate, k = name, 1
-    while candidate in taken:
-        k += 1
-        candidate = f"{name}#{k}"
-    return candidate
+def _told_apart(found: list[tuple[str, Var]]) -> list[tuple[str, Var]]:
+    """`found` with the names name#2, name#3, … where a layer is used more than once."""
+    taken: set[str] = set()
+    apart = []
+    for name, var in found:
+        candidate, k = name, 1
+        while candidate in taken:
+            k += 1
+            candidate = f"{name}#{k}"
+        taken.add(candidate)
+        apart.append((candidate, var))
+    return apart

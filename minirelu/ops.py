@@ -104,11 +104,26 @@ def _misfit(x: Array, W: Array) -> ShapeError:
     return ShapeError(f"xW + b needs x (..., B, I) and W (..., I, O), got {x.shape} and {W.shape}")
 
 
+def _small_pull(mask, x, W):
+    """The vjp of a small layer; an empty mask stands for no ReLU."""
+
+    def pull(g, wanted):
+        if not g.flags.c_contiguous:
+            g = g.copy()
+        return kernels.small_affine_backward(g, mask, x, W, wanted[0] is not None)
+
+    return pull
+
+
 @primitive
 def affine(x, W, b):
     """xW + b: x (..., B, I), W (..., I, O), b (..., 1, O) -> (..., B, O)."""
     if x.ndim < 2 or x.shape[-1] != W.shape[-2]:
         raise _misfit(x, W)
+    small = kernels.small_layer(x, W, b)
+    if small:
+        y, mask, _, _ = kernels.small_affine(*small, False)
+        return y, _small_pull(mask, *small[:2])
     y = times(x, W)
     y += b
 
@@ -346,6 +361,10 @@ def affine_relu(x, W, b):
     """
     if x.ndim < 2 or x.shape[-1] != W.shape[-2]:
         raise _misfit(x, W)
+    small = kernels.small_layer(x, W, b)
+    if small:
+        y, mask, active, nonfinite = kernels.small_affine(*small, True)
+        return y, _small_pull(mask, *small[:2]), {"active": active, "nonfinite": nonfinite}
     z = times(x, W)
     if not z.flags.c_contiguous:  # NumPy gave the product the order of x
         z = array_module(z).ascontiguousarray(z)

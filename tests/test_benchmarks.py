@@ -541,14 +541,14 @@ RESULT = {
     "machine": {"date": "2026-01-01", "processor": "P", "python": "CPython", "libraries": {"numpy": "2.4", "jax": None}},
     "rows": [
         {"net": "n", "candidate": "minirelu", "median_us": 61.2, "fastest_us": 50.0}
-        | {"ratio": 1.234, "ratio_low": 1.2, "ratio_high": 1.3}
+        | {"ratio": 1.234, "ratio_low": 1.2, "ratio_high": 1.3, "ours": 1.0, "ours_low": 0.9, "ours_high": 1.1}
     ],
 }
 
 
 def test_table_and_json(tmp_path):
     table = report.table(RESULT)
-    assert "| n | **minirelu** | 61 | 50 | 1.23 [1.20, 1.30] |" in table
+    assert "| n | **minirelu** | 61 | 50 | 1.23 [1.20, 1.30] | 1.00 [0.90, 1.10] |" in table
     assert "numpy 2.4" in table
     assert "jax" not in table
     report.write(tmp_path / "r.json", RESULT)

@@ -1,4 +1,4 @@
-"""Every kernel on every backend against formulas written here; what is refused; Philox against Random123's vectors."""
+"""Every kernel on every backend against formulas written here; what is refused."""
 
 import inspect
 import itertools
@@ -15,7 +15,7 @@ from numpy.testing import assert_array_equal
 
 from minirelu import kernels
 from minirelu.errors import BackendUnavailableError, ShapeError
-from minirelu.kernels import _jit, _plain, mask, philox
+from minirelu.kernels import _jit, _plain, mask
 from minirelu.testing.strategies import laid_out, special
 
 DTYPES = [np.float32, np.float64]
@@ -223,6 +223,13 @@ def test_two_backends_stay_within_the_bound_of_db():
     assert (np.abs(found[0].astype(float) - found[1]) <= bound).all()
 
 
+@pytest.mark.parametrize("units", [1, 31, 33, 1023])
+def test_padding_bits_are_0(backend, units):
+    ones = np.ones((3, units), np.float32)
+    packed = kernels.bias_relu_forward(ones, ones[:1])[1]
+    assert packed[:, -1].tolist() == [(1 << units % 32) - 1] * 3
+
+
 # ------------------------------------------------------------------------------------------------ outputs and inputs
 
 
@@ -240,6 +247,19 @@ def test_in_place(backend, shape):
     assert np.shares_memory(dz, work)
     assert_same_bits(work, expected[4])
     assert_same_bits(db, expected[5])
+
+
+def test_rectify_is_the_forward_pass_in_place(backend):
+    """Where nothing is non-finite, the compiled version says so with the same read-only zeros each time."""
+    for shape, odd in itertools.product([(3, 5), (CHUNK + 1, 33), (2, 4, 40)], [None, np.inf, np.nan]):
+        z, b, _ = drawn(shape, np.float32)
+        if odd is not None:
+            z[..., -1, ::7] = odd
+        kernels.bias_relu_forward(z, b)  # compiled by now
+        found = kernels.rectify(z.copy(), b)
+        assert_forward(found, z, b)
+        if backend == "numba":
+            assert (found[3] is kernels.no_rows(found[2].shape)) == (odd is None)
 
 
 def test_outputs_of_ones_own(backend):
@@ -385,31 +405,6 @@ def test_what_count_units_refuses(backend, values):
         kernels.count_units(values)
 
 
-# ------------------------------------------------------------------------------------------------------------- mask
-
-
-@pytest.mark.parametrize(("leading", "units"), [*itertools.product([(3,), (2, 3)], UNITS), *itertools.product([(0,)], UNITS)])
-def test_masks_are_packed_and_unpacked(leading, units):
-    active = np.random.default_rng(units).random((*leading, units)) < 0.5
-    packed = mask.pack(active)
-    assert packed.dtype == np.uint32
-    assert packed.shape == (*leading, math.ceil(units / 32)) == (*leading, mask.words(units))
-    assert_array_equal(mask.unpack(packed, units), active)
-
-
-def test_where_the_bits_of_a_mask_are():
-    for j in (0, 1, 31, 32, 63, 64):
-        packed = mask.pack(np.arange(65) == j)
-        assert packed.tolist() == [(1 << j % 32) if w == j // 32 else 0 for w in range(3)]
-
-
-@pytest.mark.parametrize("units", [1, 31, 33, 1023])
-def test_padding_bits_are_0(backend, units):
-    ones = np.ones((3, units), np.float32)
-    packed = kernels.bias_relu_forward(ones, ones[:1])[1]
-    assert packed[:, -1].tolist() == [(1 << units % 32) - 1] * 3
-
-
 # --------------------------------------------------------------------------------------------------------- dispatch
 
 
@@ -552,57 +547,3 @@ def test_kernels_compile_where_no_folder_can_hold_the_cache(monkeypatch):
     assert tried == [True, False]
     assert active.tolist() == [4] * 40
     assert nonfinite.tolist() == [0] * 40
-
-
-# ----------------------------------------------------------------------------------------------------------- Philox
-
-
-def words_of(text):
-    return [int(word, 16) for word in text.split()]
-
-
-@pytest.mark.parametrize(
-    ("counter", "key", "expected"),
-    [  # kat_vectors of Random123, philox4x32 10
-        ("0 0 0 0", "0 0", "6627e8d5 e169c58d bc57ac4c 9b00dbd8"),
-        ("ffffffff " * 4, "ffffffff " * 2, "408f276d 41c83b0e a20bc7c6 6d5451fd"),
-        ("243f6a88 85a308d3 13198a2e 03707344", "a4093822 299f31d0", "d16cfe09 94fdcceb 5001e420 24126ea1"),
-    ],
-)
-def test_philox_known_answers(counter, key, expected):
-    counter, key, expected = words_of(counter), words_of(key), words_of(expected)
-    assert plain_philox(counter, key) == expected
-    found = philox.reference(tuple(map(np.uint64, counter)), tuple(map(np.uint64, key)))
-    assert [int(word) for word in found] == expected
-
-
-def plain_philox(counter, key):
-    """Salmon et al. 2011, §3.3 and §4.2, in Python's integers."""
-    (c0, c1, c2, c3), (k0, k1) = counter, key
-    for _ in range(10):
-        p, q = 0xD2511F53 * c0, 0xCD9E8D57 * c2
-        c0, c1, c2, c3 = q // 2**32 ^ c1 ^ k0, q % 2**32, p // 2**32 ^ c3 ^ k1, p % 2**32
-        k0, k1 = (k0 + 0x9E3779B9) % 2**32, (k1 + 0xBB67AE85) % 2**32
-    return [c0, c1, c2, c3]
-
-
-@pytest.mark.parametrize("batch", [1, 4, 7])
-@pytest.mark.parametrize("rows", [1, 10, 1000, 2**31 + 11])
-def test_batch_rows_against_plain_integers(batch, rows):
-    seeds, first = [0, 1, 2**32 + 5, 2**64 - 1], 2**32 - 2
-    found = philox.batch_rows(np.array(seeds, np.uint64), first, 2, batch, rows)
-    assert found.dtype == np.int64
-    assert found.shape == (4, 2, batch)
-    for r, seed in enumerate(seeds):
-        for t in range(2):
-            blocks = [plain_philox([first + t, block, 0, 0], [seed % 2**32, seed >> 32]) for block in range(2)]
-            assert found[r, t].tolist() == [word * rows >> 32 for word in itertools.chain(*blocks)][:batch]
-
-
-def test_batch_rows_depend_on_seed_and_step_alone():
-    seeds = np.arange(5, dtype=np.uint64)
-    together = philox.batch_rows(seeds, 0, 10, 6, 100)
-    assert_array_equal(philox.batch_rows(seeds[2:4], 0, 10, 6, 100), together[2:4])
-    assert_array_equal(philox.batch_rows(seeds, 7, 3, 6, 100), together[:, 7:])
-    assert together.min() >= 0
-    assert together.max() < 100

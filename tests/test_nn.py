@@ -29,7 +29,7 @@ def names(net):
 def test_linear_is_xw_plus_b():
     layer = nn.Linear(4, 3, rng=make_rng(), dtype=np.float64)
     x = random_input(5, 4)
-    assert_array_equal(layer(x).data, x @ layer.W.data + layer.b.data)
+    assert_allclose(layer(x).data, x @ layer.W.data + layer.b.data, rtol=1e-14, atol=1e-14)
 
 
 def test_linear_with_one_input_is_an_outer_product():
@@ -56,7 +56,7 @@ def test_dense_is_its_activation_of_xw_plus_b(activation, options, formula):
     z = x @ layer.W.data + layer.b.data
     assert (z > 0).any()
     assert (z < 0).any()
-    assert_array_equal(layer(x).data, formula(z))
+    assert_allclose(layer(x).data, formula(z), rtol=1e-13, atol=1e-14)
 
 
 def test_activation_alone_equals_the_one_inside_dense():
@@ -236,7 +236,7 @@ def test_a_shared_layer_is_listed_and_named_once():
     assert names(net) == ["0.W", "0.b", "1.W", "1.b"]
     x = random_input(5, 3)
     middle = np.maximum(x @ shared.W.data + shared.b.data, 0) @ net.layers[1].W.data + net.layers[1].b.data
-    assert_array_equal(net(x).data, np.maximum(middle @ shared.W.data + shared.b.data, 0))
+    assert_allclose(net(x).data, np.maximum(middle @ shared.W.data + shared.b.data, 0), rtol=1e-13, atol=1e-14)
     net(x).sum().backward()
     assert shared.W.grad.shape == (3, 3)
 
@@ -283,7 +283,7 @@ def test_a_hand_written_layer_works_in_a_net():
     x = random_input(8, 3)
     left = x @ gated.left.W.data + gated.left.b.data
     right = np.maximum(x @ gated.right.W.data + gated.right.b.data, 0)
-    assert_array_equal(gated(x).data, left * right)
+    assert_allclose(gated(x).data, left * right, rtol=1e-13, atol=1e-14)
     opt = optim.SGD(net.parameters(), lr=0.1)
     before = [p.data for p in net.parameters()]
     losses.mse(net(x), x[:, :1]).backward()

@@ -151,14 +151,13 @@ def test_a_deep_net_at_the_origin(dtype):
 
 def test_a_layer_with_a_wrong_kernel_is_found(monkeypatch):
     """Slope 1 at 0: a mask made with >= instead of >."""
-    plain = kernels.rectify
+    plain = kernels.small_affine
 
-    def wrong(z, b):
-        s = z + b
-        y, _, *counts = plain(z, b)
-        return y, kernels.mask.pack(s >= 0), *counts
+    def wrong(x, W, b, rectified):
+        y, right, *counts = plain(x, W, b, rectified)
+        return y, kernels.mask.pack(x @ W + b >= 0) if rectified else right, *counts
 
-    monkeypatch.setattr(kernels, "rectify", wrong)
+    monkeypatch.setattr(kernels, "small_affine", wrong)
     net = nn.Sequential(nn.Dense(2, 3, rng=rng(), bias=0.0), nn.Linear(3, 1, rng=rng()))
     testing.check_layer(net, rng().normal(size=(4, 2)), rng())  # away from the kink nobody can see it
     with pytest.raises(GradientMismatch, match="not that of the inactive side") as caught:

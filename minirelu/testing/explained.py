@@ -19,6 +19,8 @@ ALIKE = [
     ("elu", "low =", "low is used for x <= 0 only, where the minimum with 0 and that with 1 agree"),
     ("batch_norm", "spread =", "another spread, in f and in its gradient"),
     ("residual_relu", "xp.where(s <= 0, 0, s), s > 0", "the way for broadcast operands, which the cases do not take: test_ops"),
+    ("affine", "small_affine(", "another function, with a ReLU, and its gradient; test_ops pins its values"),
+    ("affine_relu", "small_affine(", "another function, without the ReLU, and its gradient; test_ops pins its values"),
     ("batch_moments", "", "f itself becomes NaN, which allows no verdict; test_ops pins its values"),
 ]
 
