@@ -21,8 +21,9 @@ from .errors import BackendUnavailableError, DataError
 from .experiments import plans, screen
 from .experiments import study as experiment
 from .experiments.figures import dead_and_error, dead_over_time
-from .experiments.folder import Folder, check_place, facts
+from .experiments.folder import Folder, facts
 from .experiments.summary import paragraph, summary
+from .files import check_place
 
 app = typer.Typer(add_completion=False, no_args_is_help=True, help="The laboratory for the dying ReLU.")
 
