@@ -340,15 +340,15 @@ def train_mlp(
     no use. Raises `TypeError`, `ShapeError` or `ValueError` before anything runs. Formulas: kernels/train_mlp.py.
     """
     training_checks.check(job, state)
-    if _training_backend(backend) == "reference":
+    if training_backend(backend) == "reference":
         with np.errstate(all="ignore"):
             return _train_mlp.reference(job, state, on_progress)
     loops = importlib.import_module(f"{__name__}._train_mlp_loops")  # which imports Numba, so at the first use only
     return loops.run(job, state, on_progress)
 
 
-def _training_backend(backend: str | None) -> str:
-    """The backend that trains when `backend` is asked for: "reference" or "numba"."""
+def training_backend(backend: str | None = None) -> str:
+    """What `train_mlp` would run: "reference" or "numba". Raises `ValueError` or `BackendUnavailableError`."""
     choice = _choice.get() if backend is None else backend
     if choice == "auto":
         return "reference" if _no_training() else "numba"
