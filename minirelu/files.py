@@ -13,6 +13,8 @@ from typing import IO
 
 from .errors import StoreError
 
+_PIECE = 1 << 22  # bytes written at a time
+
 
 def write_atomically(path: str | os.PathLike[str], write: Callable[[IO[bytes]], object]) -> None:
     """Call `write(file)` on a new file beside `path`, then rename it to `path`, which is thus never half-written.
@@ -43,7 +45,8 @@ def check_place(path: str | os.PathLike[str], needed: int) -> None:
         os.makedirs(path, exist_ok=True)
         try:
             with open(probe, "xb") as file:
-                file.write(os.urandom(needed))
+                for written in range(0, needed, _PIECE):
+                    file.write(os.urandom(min(_PIECE, needed - written)))
                 file.flush()
                 os.fsync(file.fileno())
         finally:

@@ -6,7 +6,7 @@
             for event in pool.events(timeout=0.2): ...     Advanced, Finished, Failed
 
 - `Processes`, and the events, which other executors have in common with it (cluster.py).
-- `deaf_to_ctrl_c()`: a context in which Ctrl-C does nothing.
+- `deaf_to_ctrl_c()`, `one_thread_each()`: contexts in which Ctrl-C does nothing, and processes get one thread.
 
 Workers write no files, so they may be killed at any moment. If the parent is killed, they end at their next report.
 """
@@ -63,7 +63,7 @@ class _Worker:
         context = get_context("spawn")
         self.pipe, other = context.Pipe()
         self.process = context.Process(target=_serve, args=(other, work, common), daemon=True)
-        with _one_thread_each():
+        with one_thread_each():
             self.process.start()
         other.close()
         self.ready = False
@@ -217,7 +217,7 @@ THREADS = ("OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS", "OMP_NUM_THREADS", "NUMBA_
 
 
 @contextmanager
-def _one_thread_each() -> Iterator[None]:
+def one_thread_each() -> Iterator[None]:
     """Processes started inside use one thread for BLAS and Numba: they share the cores among themselves."""
     before = {name: os.environ.get(name) for name in THREADS}
     os.environ.update(dict.fromkeys(THREADS, "1"))

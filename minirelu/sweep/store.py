@@ -26,6 +26,7 @@ import numpy as np
 
 from ..errors import StoreError
 from ..files import check_place, write_atomically
+from .axes import AXES
 from .grid import Run
 from .shards import RESULTS_VERSION, Sets, Shard
 from .work import Outcome
@@ -78,8 +79,8 @@ class Store:
             file.truncate(0)
             file.write(f"process {os.getpid()} on {os.uname().nodename if hasattr(os, 'uname') else 'this machine'}")
             file.flush()
-            for left in self.results.glob(".*.part"):  # of a sweep that was killed while it wrote
-                left.unlink()
+            for left in (*self.results.glob(".*.part"), *self.failed.glob(".*.part"), *self.path.glob(".room.*")):
+                left.unlink()  # of a sweep that was killed while it wrote
             yield
 
     def contents(self) -> Contents:
@@ -159,8 +160,8 @@ def SCHEMA() -> dict[str, Any]:
     """{column: type} of a file."""
     import polars as pl
 
-    kinds = {"str": pl.String, "str | None": pl.String, "float": pl.Float64, "int": pl.Int64, "bool": pl.Boolean}
-    axes = {name: kinds[str(kind)] for name, kind in Run.__annotations__.items()} | {"seed": pl.UInt64}
+    kinds = {str: pl.String, float: pl.Float64, int: pl.Int64, bool: pl.Boolean}
+    axes = {name: kinds[AXES[name].kind] for name in Run._fields} | {"seed": pl.UInt64}
     stamp = pl.Datetime("us", "UTC")
     course = {name: pl.Float64 if name == "mse" else pl.Int64 if name == "step" else pl.Int32 for name in COURSE}
     return {
