@@ -88,7 +88,9 @@ def _connected(address: str | None, workers: int) -> tuple[Any, Any]:
     try:
         from distributed import Client, LocalCluster
     except ImportError as error:
-        raise BackendUnavailableError(f"Dask is not installed ({error}); install it with pip install 'minirelu[dask]'") from None
+        raise BackendUnavailableError(
+            f"Dask is not installed ({error}); install it with pip install 'minirelu[dask]'"
+        ) from None
     if address is None:
         with one_thread_each():
             cluster = LocalCluster(n_workers=workers, threads_per_worker=1, dashboard_address=None)

@@ -101,7 +101,11 @@ class Grid:
     def axes(self) -> list[dict[str, Any]]:
         """What was given, as from_toml takes it: a dictionary a product, without what is left at its default."""
         return [
-            {name: list(values) if len(values) > 1 else values[0] for name, values in product.items() if values != _default(name)}
+            {
+                name: list(values) if len(values) > 1 else values[0]
+                for name, values in product.items()
+                if values != _default(name)
+            }
             for product in self.products
         ]
 

@@ -53,7 +53,9 @@ def read(store: Store) -> dict[str, Any]:
     except FileNotFoundError:
         raise StoreError(f"{store.path} holds no sweep: there is no manifest.json in it") from None
     except (OSError, ValueError, KeyError, TypeError) as error:
-        raise StoreError(f"{path} cannot be read ({error}); delete it and run the sweep again: finished runs are kept") from error
+        raise StoreError(
+            f"{path} cannot be read ({error}); delete it and run the sweep again: finished runs are kept"
+        ) from error
 
 
 def _exists(store: Store) -> bool:

@@ -32,7 +32,9 @@ def load(out: str | os.PathLike[str]) -> DataFrame:
 
 def history(out: str | os.PathLike[str]) -> DataFrame:
     """One row a run, step and layer (1: the first hidden one): mse ÷ γ²; dead, linear and non-finite units of the layer."""
-    return _read(Store(out), ["run_id", *Run._fields, "history"]).select("run_id", "history").explode("history").unnest("history")
+    return (
+        _read(Store(out), ["run_id", *Run._fields, "history"]).select("run_id", "history").explode("history").unnest("history")
+    )
 
 
 def export(out: str | os.PathLike[str], path: str | os.PathLike[str]) -> int:

@@ -87,7 +87,9 @@ def run_with(
         on_start(report)
         manifest.begin(store, grid, sets, task.shards, task.before, {"executor": executor, "workers": workers or CORES})
         begun = time.monotonic()
-        failed, why = _do(task, store, sets, lambda: start(work, sets), Course(task.todo, len(runs), len(task.shards)), on_progress)
+        failed, why = _do(
+            task, store, sets, lambda: start(work, sets), Course(task.todo, len(runs), len(task.shards)), on_progress
+        )
         manifest.end(store, {"failed_shards": failed})
     return report._replace(failed=failed, why=why, seconds=time.monotonic() - begun)
 
@@ -106,7 +108,9 @@ def _checked(executor: str, workers: int | None) -> Callable[[Work, Any], Proces
         return lambda work, common: Cluster(work, common, None, count)
     if "://" in executor:
         return lambda work, common: Cluster(work, common, executor)
-    raise ValueError(f"executor was given {executor!r}; expected 'processes', 'dask', or the address of a scheduler, tcp://host:port")
+    raise ValueError(
+        f"executor was given {executor!r}; expected 'processes', 'dask', or the address of a scheduler, tcp://host:port"
+    )
 
 
 def _left(store: Store, shards: list[Shard], sets: Sets) -> Task:
@@ -173,5 +177,3 @@ def _dead(outcome: Any, shard: Shard) -> float:
     """The mean share of dead units at the end, over the runs that have not diverged."""
     sound = outcome.nonfinite[:, -1].sum(axis=-1) == 0
     return float(outcome.dead[sound, -1].mean() / shard.runs[0].width) if sound.any() else np.nan
-
-
