@@ -5,14 +5,14 @@ from __future__ import annotations
 import shlex
 import sys
 from pathlib import Path
-from typing import Annotated, NoReturn
+from typing import Annotated, Any, NoReturn
 
 import typer
 from rich.console import Console
 from typer.core import TyperGroup
 
 from . import sweep
-from .errors import BackendUnavailableError, GridError, StoreError
+from .errors import StoreError
 from .experiments import sweeps as looks
 from .files import check_place
 
@@ -22,10 +22,10 @@ FIGURE_BYTES = 10**6
 class _RunByDefault(TyperGroup):
     """`minirelu sweep grid.toml` is `minirelu sweep run grid.toml`."""
 
-    def parse_args(self, ctx: typer.Context, args: list[str]) -> list[str]:  # type: ignore[override]
+    def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
         if args and args[0] not in self.commands and args[0] != "--help":
             args = ["run", *args]
-        return super().parse_args(ctx, args)  # type: ignore[arg-type]
+        return super().parse_args(ctx, args)
 
 
 app = typer.Typer(
@@ -49,36 +49,35 @@ def run(
     executor = "processes" if dask is None else "dask" if dask == "local" else dask
 
     def introduce(report: sweep.Report) -> None:
-        left = report.runs - report.found
-        console.print(
-            f"[bold]Sweep[/bold]  {report.runs:,} runs, {report.found:,} of them found in {out}, {left:,} left to do."
-        )
+        left = f"{report.found:,} are in {out} already, {report.runs - report.found:,} are left to do"
+        console.print(f"[bold]Sweep[/bold]  {report.runs:,} runs; {left}.", highlight=False, soft_wrap=True)
         if report.damaged:
-            console.print(f"Files that were cut off or altered, and are computed again: {report.damaged}.")
+            console.print(f"Files that were cut off or altered, and are computed again: {report.damaged}.", highlight=False)
 
     try:
-        asked = sweep.Grid.from_toml(grid)
+        asked = _grid(console, grid)
         with looks.progress(console) as show:
             report = sweep.run(asked, out, executor, workers, on_progress=show, on_start=introduce)
-    except OSError as error:
-        _fail(console, f"{grid} cannot be read: {error.strerror}")
-    except (GridError, StoreError, BackendUnavailableError, ValueError, RuntimeError) as error:
+    except (ValueError, RuntimeError) as error:
         _fail(console, str(error))
+    except OSError as error:
+        _fail(console, f"Writing to {out} failed: {error.strerror}. Finished shards are kept; go on with:\n  {_again()}")
     except KeyboardInterrupt:
         console.print(f"Stopped. Finished shards are kept in {out}; go on with:\n  {_again()}", highlight=False, soft_wrap=True)
         raise typer.Exit(130) from None
     if report.failed:
         said = report.why.strip().splitlines()[-1]
-        _fail(
-            console,
-            f"{report.failed} shards failed, the rest is done. The last one: {said}\nTracebacks: {out / 'failed'}; try again:\n  {_again()}",
-            1,
-        )
-    done = report.runs - report.found
-    console.print(
-        f"Done: {done:,} runs in {looks.duration(report.seconds)}. minirelu sweep show {out} --by gamma,optimizer",
-        highlight=False,
-    )
+        what = f"{report.failed} shards failed, the rest is done. The last one: {said}\nTracebacks: {out / 'failed'}"
+        _fail(console, f"{what}; try again:\n  {_again()}", 1)
+    done = f"Done: {report.runs - report.found:,} runs in {looks.duration(report.seconds)}."
+    console.print(f"{done} Look at them:\n  minirelu sweep show {shlex.quote(str(out))}", highlight=False, soft_wrap=True)
+
+
+def _grid(console: Console, path: Path) -> sweep.Grid:
+    try:
+        return sweep.Grid.from_toml(path)
+    except OSError as error:
+        _fail(console, f"{path} cannot be read: {error.strerror}")
 
 
 @app.command()

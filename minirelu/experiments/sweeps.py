@@ -85,8 +85,8 @@ def told(status: Status, where: str) -> list[str]:
     share = 100 * status.done / status.runs if status.runs else 100.0
     ended = "" if "finished" in status.session else "; it has not ended, or was killed"
     lines = [
-        f"{status.done:,} of {status.runs:,} runs are done ({share:.0f} %), {status.shards_done:,} of {status.shards:,} shards; "
-        f"begun {status.session['started']} with {status.session['executor']}{ended}."
+        f"Done: {status.done:,} of {status.runs:,} runs ({share:.0f} %), {status.shards_done:,} of {status.shards:,} shards. "
+        f"Begun {status.session['started']} with {status.session['executor']}{ended}."
     ]
     if status.stored != status.done:
         lines.append(f"{status.stored:,} runs are stored in {where} in all.")
@@ -95,14 +95,10 @@ def told(status: Status, where: str) -> list[str]:
     if status.damaged:
         lines.append(f"Damaged files, which the next run replaces: {len(status.damaged)}, {status.damaged[0].name} for one.")
     for failure in status.failed[:3]:
-        said = failure["why"].strip().splitlines()[-1]
-        lines.append(
-            f"Failed after {failure['attempts']} attempts: shard {failure['shard'][:8]} of {failure['runs']} runs. {said}"
-        )
+        shard = f"shard {failure['shard'][:8]} of {failure['runs']} runs"
+        lines.append(f"Failed after {failure['attempts']} attempts: {shard}. {failure['why'].strip().splitlines()[-1]}")
     if status.failed:
-        lines.append(
-            f"{len(status.failed)} shards failed; the tracebacks are in {where}/failed, and the next run tries them again."
-        )
+        lines.append(f"Failed: {len(status.failed)} shards. Tracebacks are in {where}/failed; the next run tries them again.")
     return lines
 
 
@@ -141,7 +137,7 @@ def grouped(frame: DataFrame, by: Sequence[str]) -> list[Group]:
     return [
         Group(
             row[: len(by)],
-            estimate(row[-4].to_numpy() if hasattr(row[-4], "to_numpy") else row[-4], 0.0, 1.0, resolution=row[-1]),
+            estimate(row[-4], 0.0, 1.0, resolution=row[-1]),
             error_estimate(row[-3]),
             row[-2],
         )

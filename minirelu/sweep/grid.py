@@ -81,8 +81,10 @@ class Grid:
         steps: Any = REQUIRED,
         **further: Any,
     ) -> None:
-        given = dict(data=data, gamma=gamma, delta=delta, optimizer=optimizer, lr=lr, beta=beta, depth=depth, width=width,
-                     block=block, batch_norm=batch_norm, batch=batch, seed=seed, steps=steps)  # fmt: skip
+        given = {
+            "data": data, "gamma": gamma, "delta": delta, "optimizer": optimizer, "lr": lr, "beta": beta, "depth": depth,
+            "width": width, "block": block, "batch_norm": batch_norm, "batch": batch, "seed": seed, "steps": steps,
+        }  # fmt: skip
         axes, problems = read({**given, **further})
         if problems:
             raise GridError(problems)
@@ -101,11 +103,7 @@ class Grid:
     def axes(self) -> list[dict[str, Any]]:
         """What was given, as from_toml takes it: a dictionary a product, without what is left at its default."""
         return [
-            {
-                name: list(values) if len(values) > 1 else values[0]
-                for name, values in product.items()
-                if values != _default(name)
-            }
+            {name: list(v) if len(v) > 1 else v[0] for name, v in product.items() if v != (AXES[name].default,)}
             for product in self.products
         ]
 
@@ -153,10 +151,6 @@ def _sum(products: list[dict[str, tuple[Any, ...]]]) -> Grid:
     made = Grid.__new__(Grid)
     made.products = tuple(products)
     return made
-
-
-def _default(name: str) -> tuple[Any, ...]:
-    return (AXES[name].default,)
 
 
 def _run(values: dict[str, Any]) -> Run:

@@ -55,14 +55,10 @@ def _whole(store: Store) -> Contents:
     contents = store.contents()
     if contents.damaged:
         raise StoreError(
-            f"{_count(len(contents.damaged), 'file')} in {store.results} were cut off or altered, {contents.damaged[0].name} for "
-            "one; the same sweep, run again, computes them again"
+            f"files in {store.results} were cut off or altered: {len(contents.damaged)}, {contents.damaged[0].name} for one; the "
+            "same sweep, run again, replaces them"
         )
     return contents
-
-
-def _count(n: int, what: str) -> str:
-    return f"{n} {what}{'s' * (n != 1)}"
 
 
 class Status(NamedTuple):

@@ -169,7 +169,7 @@ def _keep(store: Store, shard: Shard, outcome: Any, sets: Sets) -> None:
         store.keep(shard, outcome, sets)
     except OSError as error:
         raise StoreError(
-            f"writing to {store.path} failed: {error.strerror}; what was finished before is kept, and the same sweep goes on there"
+            f"writing to {store.path} failed: {error.strerror}; what was finished is kept, and the same sweep goes on"
         ) from error
 
 

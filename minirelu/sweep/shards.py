@@ -70,8 +70,8 @@ def load_sets(runs: Iterable[Run]) -> Sets:
         of = found.get((run.data, run.target))
         if of and cost.memory(run, *of.X.shape) > LARGEST_NET:
             problems.append(
-                f"depth = {run.depth} with width = {run.width}: a net of {cost.parameters(run, of.X.shape[1]):.1e} parameters takes "
-                f"{cost.memory(run, *of.X.shape) / 1e9:,.0f} GB to train; expected at most {LARGEST_NET / 1e9:.0f} GB"
+                f"depth = {run.depth} with width = {run.width}: a net that takes {cost.memory(run, *of.X.shape) / 1e9:,.0f} GB "
+                f"to train; expected at most {LARGEST_NET / 1e9:.0f} GB"
             )
     if problems:
         raise GridError(list(dict.fromkeys(problems)))
@@ -132,5 +132,5 @@ def without(shards: Iterable[Shard], there: set[str], sets: Sets) -> list[Shard]
         if len(left) == len(whole.runs):
             made.append(whole)
         elif left:
-            made.append(shard(*zip(*left, strict=True), sets))
+            made.append(shard([run for run, _ in left], [name for _, name in left], sets))
     return made
