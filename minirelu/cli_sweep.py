@@ -12,7 +12,7 @@ from rich.console import Console
 from typer.core import TyperGroup
 
 from . import sweep
-from .errors import StoreError
+from .errors import GridError, StoreError
 from .experiments import sweeps as looks
 from .files import check_place
 
@@ -54,8 +54,8 @@ def run(
         if report.damaged:
             console.print(f"Files that were cut off or altered, and are computed again: {report.damaged}.", highlight=False)
 
+    asked = _grid(console, grid)
     try:
-        asked = _grid(console, grid)
         with looks.progress(console) as show:
             report = sweep.run(asked, out, executor, workers, on_progress=show, on_start=introduce)
     except (ValueError, RuntimeError) as error:
@@ -76,6 +76,8 @@ def run(
 def _grid(console: Console, path: Path) -> sweep.Grid:
     try:
         return sweep.Grid.from_toml(path)
+    except GridError as error:
+        _fail(console, str(error))
     except OSError as error:
         _fail(console, f"{path} cannot be read: {error.strerror}")
 

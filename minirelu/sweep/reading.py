@@ -55,8 +55,8 @@ def _whole(store: Store) -> Contents:
     contents = store.contents()
     if contents.damaged:
         raise StoreError(
-            f"files in {store.results} were cut off or altered: {len(contents.damaged)}, {contents.damaged[0].name} for one; the "
-            "same sweep, run again, replaces them"
+            f"files in {store.results} were cut off or altered: {len(contents.damaged)}, {contents.damaged[0].name} for one; "
+            "the same sweep, run again, replaces them"
         )
     return contents
 
