@@ -3,7 +3,8 @@
     python -m benchmarks kernels                 every kernel against this machine's memory and other libraries
     python -m benchmarks engine                  a training step of small nets, one thread
     python -m benchmarks ideas                   what makes the kernels fast, switched off one idea at a time
-    python -m benchmarks all                     all three
+    python -m benchmarks sweep                   overhead, efficiency and reading of sweeps, and their cost model
+    python -m benchmarks all                     all four
     python -m benchmarks report                  the tables and the figure again, from the JSON that is there
     python -m benchmarks compare OLD NEW         what became quicker or slower; exit status 1 if a row of ours is slower
 
@@ -33,7 +34,15 @@ def main(arguments: list[str] | None = None) -> int:
     """Run one command; the exit status."""
     parser = _parser()
     given = parser.parse_args(arguments)
-    commands = {"kernels": _kernels, "engine": _engine, "ideas": _ideas, "all": _all, "report": _report, "compare": _compare}
+    commands = {
+        "kernels": _kernels,
+        "engine": _engine,
+        "ideas": _ideas,
+        "sweep": _sweep,
+        "all": _all,
+        "report": _report,
+        "compare": _compare,
+    }
     try:
         return commands[given.command](given)
     except ValueError as error:  # a file or an axis that is not there: the sentence is enough
@@ -45,13 +54,15 @@ def _parser() -> argparse.ArgumentParser:
         prog="python -m benchmarks", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     commands = parser.add_subparsers(dest="command", required=True)
-    for name in ("kernels", "engine", "ideas", "all"):
+    for name in ("kernels", "engine", "ideas", "sweep", "all"):
         command = commands.add_parser(name)
         command.add_argument("--quick", action="store_true", help="a look in less than half a minute")
         command.add_argument("--dry", action="store_true", help="show the tables, write nothing")
         command.add_argument("--output", type=Path, help="write the JSON there, and renew neither README nor figure")
         if name in ("engine", "ideas"):
             command.add_argument("--rounds", type=int, default=200 if name == "engine" else 40, help="interleaved rounds")
+        if name == "sweep":
+            command.add_argument("--part", action="append", help="only this part (cost, figure1, executors, reading)")
         if name == "kernels":
             for axis, example in (
                 ("kernel", "relu_backward"),
@@ -104,10 +115,27 @@ def _ideas(given: argparse.Namespace) -> int:
     return 0
 
 
+def _sweep(given: argparse.Namespace) -> int:
+    for variable in THREADS:
+        os.environ.setdefault(variable, "1")
+    from benchmarks import sweep
+
+    parts = tuple(given.part or sweep.PARTS)
+    if unknown := [part for part in parts if part not in sweep.PARTS]:
+        raise ValueError(f"there is no part {unknown[0]!r}; expected some of {', '.join(sweep.PARTS)}")
+    kept = RESULTS / "sweep.json"
+    # a part that is measured alone takes its place among the others
+    before = json.loads(kept.read_text()) if given.part and not given.output and kept.exists() else {}
+    result = before | sweep.run(parts, given.quick)
+    print(sweep.table(result))
+    _keep(given, result, given.quick)
+    return 0
+
+
 def _all(given: argparse.Namespace) -> int:
     """Each in a process of its own, because they give the libraries different numbers of threads."""
     options = ["--quick"] * given.quick + ["--dry"] * given.dry
-    for name in ("kernels", "engine", "ideas"):
+    for name in ("kernels", "engine", "ideas", "sweep"):
         output = ["--output", f"{given.output.with_suffix('')}-{name}.json"] if given.output else []
         subprocess.run([sys.executable, "-m", "benchmarks", name, *options, *output], check=True)
     return 0
@@ -124,7 +152,7 @@ def _keep(given: argparse.Namespace, result: dict[str, Any], narrowed: bool) -> 
 
 
 def _renew(result: dict[str, Any]) -> None:
-    from benchmarks import ideas, report, roofline, tables
+    from benchmarks import ideas, report, roofline, sweep, tables
     from minirelu.files import write_atomically
 
     if result["benchmark"] == "engine":
@@ -133,6 +161,9 @@ def _renew(result: dict[str, Any]) -> None:
     if result["benchmark"] == "ideas":
         report.renew(ROOT / "docs" / "kernels.md", "ideas", ideas.table(result))
         return
+    if result["benchmark"] == "sweep":
+        report.renew(ROOT / "docs" / "sweeps.md", "sweep", sweep.table(result))
+        return
     report.renew(README, "kernels", tables.readme(result))
     write_atomically(PAGE, lambda file: file.write((tables.page(result) + "\n").encode()))
     for path in FIGURES:
@@ -140,16 +171,17 @@ def _renew(result: dict[str, Any]) -> None:
 
 
 def _report(given: argparse.Namespace) -> int:
-    from benchmarks import ideas, report, terminal
+    from benchmarks import ideas, report, sweep, terminal
 
+    shown = {"engine": report.table, "ideas": ideas.table, "sweep": sweep.table}
     for path in sorted(RESULTS.glob("*.json")):
         result = json.loads(path.read_text())
         if result["benchmark"] == "kernels":
             for case in result["cases"]:
                 terminal.show_case(case)
             terminal.show_summary(result)
-        elif result["benchmark"] in ("engine", "ideas"):
-            print((ideas if result["benchmark"] == "ideas" else report).table(result))
+        elif result["benchmark"] in shown:
+            print(shown[result["benchmark"]](result))
         else:
             continue  # not one of ours
         _renew(result)

@@ -104,15 +104,15 @@ def show(
     console = Console()
     try:
         axes = looks.axes_of(by)
-        frame = sweep.load(folder)
+        frame = sweep.load(folder, ["data", *axes, *looks.NEEDED])
         if not frame.height:
             _fail(console, f"{folder} has no finished runs yet")
         groups = looks.grouped(frame, axes)
         console.print(looks.table(groups, axes))
         check_place(folder, FIGURE_BYTES)
         names = ", ".join(frame["data"].unique(maintain_order=True).to_list()[:4])
-        paths = looks.draw(groups, axes, folder, f"{names}: {frame.height:,} runs, means with 95 % intervals")
-        console.print(f"Drawn: {', '.join(paths)}", markup=False, highlight=False, soft_wrap=True)
+        path = looks.draw(groups, axes, folder, f"{names}: {frame.height:,} runs, means with 95 % intervals")
+        console.print(f"Drawn: {path}", markup=False, highlight=False, soft_wrap=True)
     except ValueError as error:
         _fail(console, str(error))
 

@@ -59,7 +59,7 @@ def test_run_status_show_and_export():
     assert re.search(r"gamma optimizer dead % MSE ÷ γ², geom. mean n diverged", words)
     # seeds 0 and 1 of widths 4 and 5 (seed 2 diverges): dead shares 0, 1/4, 0, 1/5
     assert re.search(r"0.001 +adam +11.2 \[0.0, 3\d.\d\] .* 4 +2 *$", output, re.MULTILINE)
-    assert {"by-gamma-optimizer.png", "by-gamma-optimizer.svg"} < set(os.listdir("runs"))
+    assert "by-gamma-optimizer.png" in os.listdir("runs")
     assert invoke("show", "runs", "--by", "optimizer,width,block")[0] == 0
 
     assert "24 runs written to all.csv" in invoke("export", "runs", "all.csv")[1]

@@ -22,9 +22,10 @@ from rich.progress import Progress as Bars
 from rich.table import Table
 
 from ..data.table import nearest
+from ..files import write_atomically
 from ..sweep import Progress, Status
 from ..sweep.grid import Run
-from .figures import MARKERS, draw_line, finish, plain, style, times, write_both
+from .figures import MARKERS, draw_line, plain, style, times
 from .screen import interval, letter, short
 from .summary import Estimate, error_estimate, estimate
 
@@ -32,6 +33,7 @@ if TYPE_CHECKING:
     from polars import DataFrame
 
 PLAIN_EVERY = 10.0  # seconds between two plain lines
+NEEDED = ("width", "depth", "dead_share", "mse")  # columns that a group is made of
 DRAWN = 12  # lines of a figure, at most
 
 # ---------------------------------------------------------------------------------------------------------- progress
@@ -134,14 +136,11 @@ def grouped(frame: DataFrame, by: Sequence[str]) -> list[Group]:
         pl.col("dead_share").filter(fine), pl.col("mse").filter(fine), (~fine).sum().alias("diverged"),
         (1 / (pl.col("width") * pl.col("depth"))).max().alias("resolution"),
     ).sort(by, nulls_last=True)  # fmt: skip
+    values = parts.select(by).rows()
+    columns = (parts[name] for name in ("dead_share", "mse", "diverged", "resolution"))
     return [
-        Group(
-            row[: len(by)],
-            estimate(row[-4], 0.0, 1.0, resolution=row[-1]),
-            error_estimate(row[-3]),
-            row[-2],
-        )
-        for row in parts.select(*by, "dead_share", "mse", "diverged", "resolution").iter_rows()
+        Group(of, estimate(dead.to_numpy(), 0.0, 1.0, resolution=step), error_estimate(mse.to_numpy()), diverged)
+        for of, dead, mse, diverged, step in zip(values, *columns, strict=True)
     ]
 
 
@@ -170,11 +169,11 @@ def _value(value: Any) -> str:
 # ------------------------------------------------------------------------------------------------------------ figure
 
 
-def draw(groups: Sequence[Group], by: Sequence[str], folder: Path, title: str) -> list[str]:
-    """Dead share and error against the first axis, a line for each combination of the others; PNG and SVG in `folder`."""
+def draw(groups: Sequence[Group], by: Sequence[str], folder: Path, title: str) -> Path:
+    """Dead share and error against the first axis, a line for each combination of the others; a PNG in `folder`."""
     from matplotlib.figure import Figure
 
-    figure = Figure(figsize=(9, 4.2), layout="constrained")
+    figure = Figure(figsize=(9, 4.2))
     left, right = figure.subplots(1, 2)
     lines: dict[tuple[Any, ...], list[Group]] = {}
     for group in groups:
@@ -191,9 +190,23 @@ def draw(groups: Sequence[Group], by: Sequence[str], folder: Path, title: str) -
         plain(axes, by[0])
     left.set(ylabel="dead units (%)", ylim=(-3, 103))
     right.set(yscale="log", ylabel="mean squared error ÷ γ²")
+    right.yaxis.set_major_formatter(_tick)
     more = f"; {len(lines) - DRAWN} more lines not drawn" if len(lines) > DRAWN else ""
-    finish(figure, left, title + more, min(len(lines), DRAWN) if len(by) > 1 else 0)
-    return write_both(figure, folder, f"by-{'-'.join(by)}")
+    _arrange(figure, left, title + more, min(len(lines), DRAWN) if len(by) > 1 else 0)
+    path = folder / f"by-{'-'.join(by)}.png"
+    write_atomically(path, lambda file: figure.savefig(file, format="png", dpi=160))
+    return path
+
+
+def _arrange(figure: Any, axes: Any, title: str, entries: int) -> None:
+    """Title above, legend below; margins by hand, because matplotlib's own take longer than everything else."""
+    columns = 4
+    rows = -(-entries // columns)
+    if rows:
+        handles = axes.get_legend_handles_labels()
+        figure.legend(*handles, loc="lower center", ncols=min(entries, columns), frameon=False, fontsize=9)
+    figure.subplots_adjust(left=0.07, right=0.985, top=0.91, bottom=0.13 + 0.055 * rows, wspace=0.2)
+    figure.suptitle(title, fontsize=10.5)
 
 
 def _places(values: Sequence[Any]) -> dict[Any, float]:
@@ -210,5 +223,11 @@ def _scale(axes: Any, name: str, places: dict[Any, float]) -> None:
         axes.set_xticks(x, [_value(value) for value in places])
     elif len(x) > 1 and x.min() > 0 and x.max() / x.min() >= 8:
         axes.set_xscale("log")
+        axes.xaxis.set_major_formatter(_tick)
     elif name == "delta" and len(x) > 1:
         axes.set_xscale("symlog", linthresh=np.abs(x[x != 0]).min())
+
+
+def _tick(value: float, _: object) -> str:
+    """`1e-4`, like the table; mathematical type would take matplotlib longer than all the runs take to be read."""
+    return letter(value)

@@ -1,20 +1,23 @@
 """How long a run takes on one core, roughly: what balances the shards and says the time left (docs/sweeps.md).
 
-    seconds = steps · (A + B·flops of a step) + measurements · M·flops of a forward pass over the rows measured on
+    seconds = START + steps · (STEP + FLOP·flops of a step + UPDATE·parameters)
+            + measurements · (MEASURED + MEASURED_FLOP·flops of a forward pass over the rows measured on)
 
-A step of batch B through layers I×O costs 6·B·ΣI·O flops (forward, and two products backward) and U a parameter for the
-update. The constants were fitted to the compiled training kernel (benchmarks/sweep.py does that again); on another machine
-they are all too large or too small by one factor, which changes no balance and is corrected in the time left.
+A step of batch B through layers I×O costs 6·B·ΣI·O flops: forward, and two products backward. The constants were fitted to the
+compiled training kernel (`python -m benchmarks sweep --part cost` does that again); on another machine they are all too large
+or too small by about one factor, which changes no balance and is corrected in the time left.
 """
 
 from __future__ import annotations
 
 from .grid import Run
 
-STEP = 1.0e-6
-FLOP = 4.0e-11
-UPDATE = 3.0e-10
-MEASURED_FLOP = 4.0e-11
+START = 5e-4  # parameters are drawn
+STEP = 2.5e-6
+FLOP = 1.2e-11
+UPDATE = 3e-10
+MEASURED = 2.5e-4
+MEASURED_FLOP = 1.8e-11
 EVALUATED = 4096  # rows that train_mlp measures on, at most
 
 
@@ -37,7 +40,8 @@ def seconds(run: Run, rows: int, inputs: int) -> float:
     """The time of one run, on data of so many rows and inputs."""
     flops = 2 * products(run, inputs)
     step = STEP + FLOP * 3 * run.batch * flops + UPDATE * parameters(run, inputs)
-    return run.steps * step + measurements(run) * min(rows, EVALUATED) * flops * MEASURED_FLOP
+    measured = MEASURED + MEASURED_FLOP * min(rows, EVALUATED) * flops
+    return START + run.steps * step + measurements(run) * measured
 
 
 def memory(run: Run, rows: int, inputs: int) -> int:
