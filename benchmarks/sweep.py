@@ -293,8 +293,8 @@ def table(result: dict[str, Any]) -> str:
         r = result["reading"]
         read = f"`load` {r['load_s']:.2f} s ({r['rows_per_second']:,.0f} rows/s), `history` {r['history_s']:.2f} s"
         lines.append(
-            f"A store of {r['runs']:,} runs in {r['shards']} shards ({r['bytes'] / 1e6:.0f} MB): {read}; finding that nothing is "
-            f"left to do {r['resume_s']:.1f} s; `minirelu sweep status` {r['status_s']:.2f} s, `show` {r['show_s']:.2f} s.\n"
+            f"A store of {r['runs']:,} runs in {r['shards']} shards ({r['bytes'] / 1e6:.0f} MB): {read}; finding that nothing "
+            f"is left to do {r['resume_s']:.1f} s; `minirelu sweep status` {r['status_s']:.2f} s, `show` {r['show_s']:.2f} s.\n"
         )
     if "figure1" in result:
         minutes = result["figure1"]["core_minutes"]

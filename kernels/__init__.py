@@ -19,8 +19,6 @@ work in place; any other overlap, a read-only or a wrongly shaped output is refu
 
 from __future__ import annotations
 
-import importlib
-import importlib.util
 import os
 import time
 from collections.abc import Callable, Iterator
@@ -103,8 +101,7 @@ _NOTHING = {1: np.empty((0, 0), np.uint8), 4: np.empty((0, 0), np.float32), 8: n
 def available() -> dict[str, dict[str, str]]:
     """{kernel: {backend: "ok" or the reason why it cannot run here}}."""
     why = {"reference": "", "numba": _jit.missing(), "cuda": _NO_CUDA}
-    table = {kernel: {backend: why[backend] or "ok" for backend in BACKENDS} for kernel in KERNELS}
-    return {**table, "train_mlp": {**table["count_units"], "numba": _no_training() or "ok"}}
+    return {kernel: {backend: why[backend] or "ok" for backend in BACKENDS} for kernel in (*KERNELS, "train_mlp")}
 
 
 @contextmanager
@@ -343,25 +340,18 @@ def train_mlp(
     if training_backend(backend) == "reference":
         with np.errstate(all="ignore"):
             return _train_mlp.reference(job, state, on_progress)
-    loops = importlib.import_module(f"{__name__}._train_mlp_loops")  # which imports Numba, so at the first use only
-    return loops.run(job, state, on_progress)
+    from . import _train_mlp_loops  # which imports Numba, so at the first use only
+
+    return _train_mlp_loops.run(job, state, on_progress)
 
 
 def training_backend(backend: str | None = None) -> str:
     """What `train_mlp` would run: "reference" or "numba". Raises `ValueError` or `BackendUnavailableError`."""
     choice = _choice.get() if backend is None else backend
     if choice == "auto":
-        return "reference" if _no_training() else "numba"
+        return "reference" if _jit.missing() else "numba"
     _check_backend(choice, "the variable MINIRELU_KERNELS" if backend is None else "train_mlp")
-    if choice == "numba" and _no_training():
-        raise BackendUnavailableError(f"train_mlp asked for the numba kernels: {_no_training()}")
     return choice
-
-
-def _no_training() -> str:
-    """Why the compiled training cannot run here, or the empty string."""
-    found = importlib.util.find_spec(f"{__name__}._train_mlp_loops")
-    return _jit.missing() or ("" if found else "this version has no compiled training")
 
 
 def _warm_up_training(dtype: np.dtype[Any]) -> None:

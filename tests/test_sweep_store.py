@@ -167,9 +167,9 @@ def test_a_place_that_cannot_be_written():
         try:
             if root:
                 os.seteuid(65534)  # root may write everywhere
-            with pytest.raises(StoreError, match="cannot be written to .*: Permission denied .* nothing was computed"):
+            with pytest.raises(StoreError, match=r"cannot be written to .*: Permission denied .* nothing was computed"):
                 store.Store(os.path.join(folder, "runs")).prepare(SHARDS)
-            with pytest.raises(StoreError, match="cannot be written to .*: Permission denied"):
+            with pytest.raises(StoreError, match=r"cannot be written to .*: Permission denied"):
                 store.Store(folder).prepare(SHARDS)
         finally:
             if root:
@@ -191,7 +191,7 @@ def test_reading_what_is_no_sweep(tmp_path, folder):
         with pytest.raises(StoreError, match="holds no sweep"):
             question(tmp_path)
     (folder.path / "manifest.json").write_text("{")
-    with pytest.raises(StoreError, match="manifest.json cannot be read .* delete it"):
+    with pytest.raises(StoreError, match=r"manifest.json cannot be read .* delete it"):
         sweep.status(folder.path)
 
 

@@ -1,6 +1,8 @@
 """A training job of `kernels.train_mlp` run by the engine: layers, losses, optimisers, and the loop `fit`.
 
-It is what the kernels are measured against, and what runs where they cannot: on a GPU through CuPy, or without Numba.
+It is what the kernels are measured against, and what runs where they cannot: on a GPU through CuPy, or without Numba. As in
+the kernels, the bias directly before batch norm stays as it is: its exact gradient is 0, and of the engine's rounding noise
+Adam would make whole steps.
 """
 
 from __future__ import annotations
@@ -26,7 +28,8 @@ def run(job: Job, state: State, on_progress: OnProgress, place: Place = np.ascon
     targets = (job.gamma[:, None] * job.y + job.delta[:, None]).astype(job.X.dtype)[..., None]
     X, targets, X_eval = place(job.X), place(targets), place(job.X_eval)
     net = rebuilt(job.net, map(place, state.parameters), map(place, state.running), R)
-    opt = _optimiser(job, state, net.parameters(), place)
+    trained = _trained(job, net.parameters())
+    opt = _optimiser(job, state, net.parameters(), trained, place)
     records, latest = empty_records(job), (np.nan, np.nan)
     for t, stop in enumerate(job.record_at.tolist()):
         while opt.steps < stop:
@@ -37,11 +40,18 @@ def run(job: Job, state: State, on_progress: OnProgress, place: Place = np.ascon
             kept[:, t] = now
         latest = standing(*(kept[:, t] for kept in records))
         on_progress(R * (stop - first), R * (last - first), *latest)
-    _bring_back(state, net, opt)
+    _bring_back(state, net, opt, trained)
     return records
 
 
-def _optimiser(job: Job, state: State, parameters: list[Any], place: Place) -> optim.Optimiser:
+def _trained(job: Job, parameters: list[Any]) -> list[int]:
+    """The positions of the parameters that move: all but the biases before batch norm."""
+    last = len(parameters) - 2
+    return [i for i in range(len(parameters)) if not (job.net.batch_norm and i < last and i % 4 == 1)]
+
+
+def _optimiser(job: Job, state: State, everything: list[Any], trained: list[int], place: Place) -> optim.Optimiser:
+    parameters = [everything[i] for i in trained]
     made: dict[str, Callable[[], optim.Optimiser]] = {
         "sgd": lambda: optim.SGD(parameters, job.lr),
         "heavy_ball": lambda: optim.HeavyBall(parameters, job.lr, job.beta),
@@ -52,7 +62,7 @@ def _optimiser(job: Job, state: State, parameters: list[Any], place: Place) -> o
     opt = made[job.rule]()
     opt.steps = state.step
     for name, slot in zip(opt.slots, state.slots, strict=True):
-        opt.state[name] = [place(array) for array in slot]
+        opt.state[name] = [place(slot[i]) for i in trained]
     return opt
 
 
@@ -74,9 +84,9 @@ def _measured(job: Job, net: nn.Layer, X: Array) -> tuple[np.ndarray, np.ndarray
     return np.where(np.isfinite(errors), errors, np.nan), np.concatenate(active, -1), np.concatenate(nonfinite, -1)
 
 
-def _bring_back(state: State, net: nn.Layer, opt: optim.Optimiser) -> None:
+def _bring_back(state: State, net: nn.Layer, opt: optim.Optimiser, trained: list[int]) -> None:
     """Everything that the next steps depend on, into the arrays of `state`."""
-    kept = [*state.parameters, *state.running, *(array for slot in state.slots for array in slot)]
+    kept = [*state.parameters, *state.running, *(slot[i] for slot in state.slots for i in trained)]
     made = [tensor.data for tensor in (*net.parameters(), *net.buffers())]
     for old, new in zip(kept, made + [array for name in opt.slots for array in opt.state[name]], strict=True):
         old[...] = to_host(new)
