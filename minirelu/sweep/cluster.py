@@ -14,7 +14,7 @@ from collections.abc import Iterator
 from typing import Any
 
 from ..errors import BackendUnavailableError
-from .processes import REPORTED, Advanced, Event, Failed, Finished, Work, deaf_to_ctrl_c, one_thread_each
+from .processes import Advanced, Event, Failed, Finished, Work, deaf_to_ctrl_c, one_thread_each
 from .shards import RESULTS_VERSION
 
 CONNECT = 15  # seconds
@@ -117,18 +117,11 @@ def _call(work: Work, task: Any, name: str, version: int) -> tuple[str, Any]:
     """On a worker: do the task; an exception comes back as its traceback, because its class may not travel."""
     from distributed import get_worker
 
-    worker, key, heard = get_worker(), _key(), 0.0
-
-    def report(content: Any) -> None:
-        nonlocal heard
-        if time.monotonic() - heard >= 5 * REPORTED:
-            heard = time.monotonic()
-            worker.log_event(name, (key, content))
-
+    worker, key = get_worker(), _key()
     try:
         if version != RESULTS_VERSION:
             raise RuntimeError(f"results of version {version} are asked for, and minirelu here makes {RESULTS_VERSION}")
-        return "finished", work(task, worker.plugins[name].common, report)
+        return "finished", work(task, worker.plugins[name].common, lambda report: worker.log_event(name, (key, report)))
     except Exception:
         return "failed", traceback.format_exc()
 

@@ -16,7 +16,6 @@ from __future__ import annotations
 import os
 import signal
 import threading
-import time
 import traceback
 from collections import deque
 from collections.abc import Callable, Iterator
@@ -27,7 +26,6 @@ from typing import Any, NamedTuple
 
 Work = Callable[[Any, Any, Callable[[Any], object]], Any]
 
-REPORTED = 0.2  # seconds between two reports of a task, at least
 STILLBORN = 3  # workers that may die before they have begun; then something is wrong with all of them
 
 
@@ -173,20 +171,10 @@ def _died(code: int | None) -> str:
 def _serve(pipe: Connection, work: Work, common: Any) -> None:
     """A worker's life: a task, an answer, until the parent is gone."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is the parent's to handle
-    heard = 0.0
-
-    def report(content: Any) -> None:
-        nonlocal heard
-        if time.monotonic() - heard >= REPORTED:
-            heard = time.monotonic()
-            pipe.send(("advanced", content))
-
     try:
         pipe.send(("ready", None))
         while True:
-            task = pipe.recv()
-            heard = 0.0
-            pipe.send(_answer(work, task, common, report))
+            pipe.send(_answer(work, pipe.recv(), common, lambda report: pipe.send(("advanced", report))))
     except (EOFError, OSError):
         return
 

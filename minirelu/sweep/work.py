@@ -17,6 +17,9 @@ from .. import train
 from .shards import Sets, Shard
 
 
+REPORTED = 0.4  # seconds between two reports of a shard, at least
+
+
 class Outcome(NamedTuple):
     """What was measured of R runs at T steps, by hidden layer; where, and from when to when (seconds since 1970)."""
 
@@ -69,9 +72,22 @@ def train_shard(shard: Shard, sets: Sets, report: Callable[[Standing], object]) 
         standardize=False,  # the parent has done it, so that all machines begin with the same numbers
         record_every=run.record_every,
         dtype=run.dtype,
-        on_progress=lambda done, total, mse, dead: report(Standing(done / total, mse, dead)),
+        on_progress=_rarely(report),
     )
     return Outcome(
         result.step, result.loss, result.dead, result.linear, result.nonfinite, result.backend,
         started, time.time(), platform.node(), os.getpid(),
     )  # fmt: skip
+
+
+def _rarely(report: Callable[[Standing], object]) -> Callable[[int, int, float, float], None]:
+    """What train_mlp calls every 20 ms or so, and what tells `report` every `REPORTED` seconds."""
+    told = -REPORTED
+
+    def heard(done: int, total: int, mse: float, dead: float) -> None:
+        nonlocal told
+        if time.monotonic() - told >= REPORTED:
+            told = time.monotonic()
+            report(Standing(done / total, mse, dead))
+
+    return heard
