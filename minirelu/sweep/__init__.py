@@ -6,16 +6,30 @@
     frame = sweep.load("runs")                  # polars, one row a run
 
 - `Grid`, `run`, `Report`, `Progress`; `load(out)`, `history(out)`, `export(out, path)`, `status(out)`; `UNLIKE`: the columns
-  that differ between undisturbed runs.
+  that differ between undisturbed runs; `GridError`, `StoreError`.
 
 docs/sweeps.md explains; from here on down: `axes` and `grid` (what is asked for), `cost` and `shards` (how it is cut), `work`
 (what a worker does), `processes` and `cluster` (where), `store` and `manifest` (what is kept), `running` (all of it).
 """
 
+from ..errors import GridError, StoreError
 from .grid import Grid
 from .progress import Progress
 from .reading import Status, export, history, load, status
 from .running import Report, run
 from .store import UNLIKE
 
-__all__ = ["UNLIKE", "Grid", "Progress", "Report", "Status", "export", "history", "load", "run", "status"]
+__all__ = [
+    "UNLIKE",
+    "Grid",
+    "GridError",
+    "Progress",
+    "Report",
+    "Status",
+    "StoreError",
+    "export",
+    "history",
+    "load",
+    "run",
+    "status",
+]

@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 def load(out: str | os.PathLike[str], columns: Sequence[str] | None = None) -> DataFrame:
     """One row a run, in the order of the settings: `run_id`, the axes, `data_checksum`, `backend`, and
 
-    mse (÷ γ², over the rows measured on), dead_share, dead_share_worst_layer (all three NaN if the run diverged), nonfinite
+    mse (÷ γ², over the rows measured on), dead_share, dead_share_worst_layer (both NaN if the run diverged), nonfinite
     (units), and what differs between undisturbed runs: wall_seconds (the shard's, divided by its runs), started, finished,
     host, pid. With `columns` these alone, in no order, which is quicker. Raises `StoreError` if `out` holds no sweep, or a file
     in it is damaged.

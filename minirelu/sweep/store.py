@@ -195,7 +195,7 @@ def table(shard: Shard, outcome: Outcome, sets: Sets) -> DataFrame:
 
 
 def _last(outcome: Outcome, width: int) -> dict[str, np.ndarray]:
-    """The final error, dead shares and number of non-finite units; NaN for the first three of a diverged run."""
+    """The final error, dead shares and number of non-finite units; the shares of a run that diverged are NaN."""
     mse, dead, nonfinite = outcome.mse[:, -1], outcome.dead[:, -1] / width, outcome.nonfinite[:, -1].sum(axis=-1)
     wild = np.isnan(mse) | (nonfinite > 0)
     shares = {"dead_share": dead.mean(axis=-1), "dead_share_worst_layer": dead.max(axis=-1)}

@@ -13,9 +13,8 @@ from typing import NamedTuple
 
 import numpy as np
 
-from .. import train
+from .. import kernels, train
 from .shards import Sets, Shard
-
 
 REPORTED = 0.4  # seconds between two reports of a shard, at least
 
@@ -72,12 +71,19 @@ def train_shard(shard: Shard, sets: Sets, report: Callable[[Standing], object]) 
         standardize=False,  # the parent has done it, so that all machines begin with the same numbers
         record_every=run.record_every,
         dtype=run.dtype,
+        backend=_backend(),
         on_progress=_rarely(report),
     )
     return Outcome(
         result.step, result.loss, result.dead, result.linear, result.nonfinite, result.backend,
         started, time.time(), platform.node(), os.getpid(),
     )  # fmt: skip
+
+
+def _backend() -> str:
+    """The CUDA kernel on a worker that has it, unless MINIRELU_KERNELS asks for another."""
+    free = os.environ.get("MINIRELU_KERNELS", "auto") == "auto"
+    return "cuda" if free and kernels.available()["train_mlp"]["cuda"] == "ok" else "auto"
 
 
 def _rarely(report: Callable[[Standing], object]) -> Callable[[int, int, float, float], None]:
