@@ -340,9 +340,9 @@ def train_mlp(
     if training_backend(backend) == "reference":
         with np.errstate(all="ignore"):
             return _train_mlp.reference(job, state, on_progress)
-    from . import _train_mlp_loops  # which imports Numba, so at the first use only
+    from . import _train_mlp_run  # which imports Numba, so at the first use only
 
-    return _train_mlp_loops.run(job, state, on_progress)
+    return _train_mlp_run.run(job, state, on_progress)
 
 
 def training_backend(backend: str | None = None) -> str:
