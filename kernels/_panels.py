@@ -71,6 +71,7 @@ def product(work, a0, b, b0, c0, rows, inputs, start, s0, down, rectified):
 def gradient(work, a0, b0, rows, batch, g, c0, depth):
     """A panel of Aᵀ·B: A (batch, depth) from its first panel on, B (batch, width) -> (depth, width)."""
     width = v.width(work)
+    apart = 1 if width >= QUAD else rows * width  # two inputs that follow each other: in one panel, or in two
     for i in range(0, depth, QUAD):
         x0 = v.zeros(work)
         x1 = x2 = x3 = x0
@@ -78,9 +79,9 @@ def gradient(work, a0, b0, rows, batch, g, c0, depth):
         for _ in range(batch):
             y = v.load(work, right)
             x0 = v.fma(v.repeat(work, left), y, x0)
-            x1 = v.fma(v.repeat(work, left + 1), y, x1)
-            x2 = v.fma(v.repeat(work, left + 2), y, x2)
-            x3 = v.fma(v.repeat(work, left + 3), y, x3)
+            x1 = v.fma(v.repeat(work, left + apart), y, x1)
+            x2 = v.fma(v.repeat(work, left + 2 * apart), y, x2)
+            x3 = v.fma(v.repeat(work, left + 3 * apart), y, x3)
             left += width
             right += width
         to = c0 + i * width

@@ -56,6 +56,35 @@ def test_without_vectors_the_bits_are_the_same(monkeypatch):
     assert_forward(skip, z + g, b)
 
 
+TRAIN_WITHOUT_VECTORS = """
+import copy
+import platform
+import numpy as np
+from test_train_mlp import NETS, make
+platform.machine = lambda: "riscv64"
+from minirelu import kernels
+from minirelu.kernels import _panels
+assert _panels.v.__name__.endswith("_plain")
+for name in ("three layers", "residual, normalised"):
+    job, state = make(NETS[name], "adam", dtype=np.float64)
+    ours, theirs = (copy.deepcopy(state) for _ in range(2))
+    found = kernels.train_mlp(job, ours, backend="numba")
+    expected = kernels.train_mlp(job, theirs, backend="reference")
+    assert (found.active == expected.active).all()
+    np.testing.assert_allclose(found.loss, expected.loss, rtol=1e-12)
+    for a, b in zip(ours.parameters, theirs.parameters):
+        np.testing.assert_allclose(a, b, rtol=1e-11, atol=1e-13)
+"""
+
+
+def test_training_without_vectors(tmp_path):
+    """In a process of its own, as the words are chosen when the loops are imported."""
+    environment = os.environ | {"PYTHONPATH": f"{ROOT}{os.pathsep}{ROOT / 'tests'}", "NUMBA_CACHE_DIR": str(tmp_path)}
+    command = [sys.executable, "-c", TRAIN_WITHOUT_VECTORS]
+    result = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=200)
+    assert result.returncode == 0, result.stderr
+
+
 def test_words_fall_back_where_numba_lacks_the_vectors(monkeypatch):
     def missing(name):
         if name.endswith("_lanes"):
