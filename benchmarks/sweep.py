@@ -76,7 +76,7 @@ def _parts(of: Run, X: np.ndarray, y: np.ndarray, rounds: int) -> tuple[float, f
     variants = {
         "short": of._replace(steps=n, record_every=n),
         "long": of._replace(steps=3 * n, record_every=3 * n),
-        "measured": of._replace(steps=n, record_every=-(-n // 20)),
+        "measured": of._replace(steps=n, record_every=-(-n // 200)),
     }
     _seconds(variants["short"]._replace(steps=2, record_every=2), X, y, 1)
     times: dict[str, list[float]] = {name: [] for name in variants}
@@ -110,7 +110,8 @@ def _cost(quick: bool) -> dict[str, Any]:
     steps = np.array([row["step_us"] for row in rows]) / 1e6
     constants = _nonnegative(terms / steps[:, None])
     measurements = np.array([row["measurement_us"] for row in rows]) / 1e6
-    evaluation = _nonnegative(np.array([[1.0, 2000 * f] for f in flops]) / measurements[:, None])
+    seen = measurements > 0  # the others are lost in the noise
+    evaluation = _nonnegative(np.array([[1.0, 2000 * f] for f in flops])[seen] / measurements[seen, None])
     now = [cost.STEP, cost.FLOP, cost.UPDATE]
     for row, predicted, used in zip(rows, terms @ constants, terms @ now, strict=True):
         row |= {"predicted_us": 1e6 * float(predicted), "used_us": 1e6 * float(used)}
