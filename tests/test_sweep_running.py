@@ -44,15 +44,19 @@ def parquet(out):
 
 def test_rows_are_those_of_single_trainings(tmp_path, serial):
     grid = GRID + sweep.Grid(**{**sweep_work.AXES, "lr": 1e20}, optimizer="ema", seed=3, block="residual", init="he")
+    others = {**sweep_work.AXES, "width": 5}
+    grid += sweep.Grid(**others, optimizer="nesterov", seed=1, delta=4.0, bias_shift=0.5, init_scale=2.0)
+    grid += sweep.Grid(**others, optimizer="adam", seed=1, depth=2, block=["dense", "residual"], batch_norm=[True, False])
     run(grid, tmp_path, sweep_work.train_shard)
     X, y = data.load("gaussian")
     frame, courses = sweep.load(tmp_path), sweep.history(tmp_path)
-    assert frame.height == 3 * 6 + 3 * 2 + 3
+    assert frame.height == 3 * 6 + 3 * 2 + 3 + 1 + 4
     for row in frame.iter_rows(named=True):
         alone = train.train_mlp(
             X, y, widths=(row["width"],) * row["depth"], block=row["block"], optimizer=row["optimizer"], lr=row["lr"],
             beta=row["beta"], beta2=row["beta2"], eps=row["eps"] or 1e-8, gamma=row["gamma"], batch=row["batch"],
             steps=20, seeds=[row["seed"]], init=row["init"], standardize=False, record_every=1, backend=row["backend"],
+            delta=row["delta"], batch_norm=row["batch_norm"], init_scale=row["init_scale"], bias_shift=row["bias_shift"],
         )  # fmt: skip
         course = courses.filter(pl.col("run_id") == row["run_id"]).sort("step", "layer")
         assert course["step"].to_list() == [step for step in range(21) for _ in range(row["depth"])]
@@ -115,6 +119,15 @@ def test_a_grid_that_grows_computes_what_is_new(tmp_path, serial, undisturbed):
     run(first, tmp_path, counting)
     assert len(trained) == 24
     assert (sweep.status(tmp_path).done, sweep.status(tmp_path).stored) == (6, 24)
+
+
+def test_a_damaged_file_of_another_grid_does_not_stay(tmp_path, serial):
+    run(GRID, tmp_path)
+    path = parquet(tmp_path)[0]
+    path.write_bytes(path.read_bytes()[:-1])
+    assert run(sweep.Grid(**sweep_work.AXES, optimizer="ema", seed=0), tmp_path).damaged == 1
+    assert not path.exists()
+    assert 3 < sweep.load(tmp_path).height < 24 + 3
 
 
 def test_a_shard_that_raises_is_tried_again_and_stops_nothing(tmp_path, serial, undisturbed):

@@ -194,7 +194,7 @@ def draw(groups: Sequence[Group], by: Sequence[str], folder: Path, title: str) -
     more = f"; {len(lines) - DRAWN} more lines not drawn" if len(lines) > DRAWN else ""
     _arrange(figure, left, title + more, min(len(lines), DRAWN) if len(by) > 1 else 0)
     path = folder / f"by-{'-'.join(by)}.png"
-    write_atomically(path, lambda file: figure.savefig(file, format="png", dpi=160))
+    write_atomically(path, lambda file: figure.savefig(file, format="png", dpi=120))
     return path
 
 
