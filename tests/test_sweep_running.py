@@ -19,7 +19,7 @@ from sweep_work import GRID, assert_equal, made_up, run
 
 from minirelu import data, kernels, sweep, train
 from minirelu.errors import BackendUnavailableError, GridError, StoreError
-from minirelu.sweep import running, store
+from minirelu.sweep import running, store, work
 
 
 @pytest.fixture
@@ -66,6 +66,18 @@ def test_rows_are_those_of_single_trainings(tmp_path, serial):
         np.testing.assert_array_equal(row["mse"], alone.loss[0, -1])
         assert math.isnan(row["dead_share"]) == (row["lr"] == 1e20)
         assert (row["nonfinite"] > 0) == (row["lr"] == 1e20)
+
+
+@pytest.mark.parametrize(
+    ("variable", "there", "expected"),
+    [(None, "ok", "cuda"), (None, "no GPU", "auto"), ("numba", "ok", "auto"), ("auto", "ok", "cuda")],
+)
+def test_workers_take_the_cuda_kernel_where_it_is(monkeypatch, variable, there, expected):
+    monkeypatch.setattr(kernels, "available", lambda: {"train_mlp": {"cuda": there}})
+    monkeypatch.delenv("MINIRELU_KERNELS", raising=False)
+    if variable:
+        monkeypatch.setenv("MINIRELU_KERNELS", variable)
+    assert work._backend() == expected
 
 
 def test_real_workers_give_the_same(tmp_path, undisturbed):
