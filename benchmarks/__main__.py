@@ -54,7 +54,7 @@ def _parser() -> argparse.ArgumentParser:
         command.add_argument("--dry", action="store_true", help="show the tables, write nothing")
         command.add_argument("--output", type=Path, help="write the JSON there, and renew neither README nor figure")
         if name in ("engine", "ideas", "train"):
-            rounds = {"engine": 200, "ideas": 40, "train": 5}[name]
+            rounds = {"engine": 200, "ideas": 40, "train": 6}[name]
             command.add_argument("--rounds", type=int, default=rounds, help="interleaved rounds")
         if name == "sweep":
             command.add_argument("--part", action="append", help="only this part (cost, figure1, executors, reading)")

@@ -11,7 +11,7 @@ import numpy as np
 
 from benchmarks.goals import Goal
 from benchmarks.tables import footnote
-from benchmarks.timing import middle
+from benchmarks.timing import ratio
 from benchmarks.train import ALONE, OWN
 
 PROCESSES = ", a process a core"
@@ -57,7 +57,7 @@ def _micro(case: dict[str, Any], row: dict[str, Any]) -> float:
 def _against(case: dict[str, Any], name: str, base: str) -> tuple[float, float, float]:
     """Time of `name` ÷ time of `base`, round by round: median and interval."""
     seconds = {row["candidate"]: np.array(row["seconds"]) for row in case["rows"]}
-    return middle(seconds[name] / seconds[base])
+    return ratio(seconds[name], seconds[base])
 
 
 def judged(result: dict[str, Any]) -> list[Goal]:
