@@ -9,7 +9,7 @@
 
     z, skip, y, g, dz (..., B, O)   b, db (..., 1, O)   counts int64 (..., O)   mask uint32 (..., B, ceil(O/32)), see mask.py
 
-One file a kernel: formula, NumPy reference, Numba. This file alone decides which of them runs: by the type of the
+One file a kernel: formula, NumPy reference, Numba, CUDA (its text in the .cu beside it). This file alone decides which of them runs: by the type of the
 array, then by its size. `using("reference" | "numba" | "cuda")` and the variable MINIRELU_KERNELS override it; a backend
 that is asked for by name never falls back. Inputs may be non-contiguous (they are copied once), and anything on the host
 with DLPack or `__array_interface__` (tensors of PyTorch, arrays of JAX), whose memory is used as it is; `out=z` and `out=g`
@@ -30,7 +30,7 @@ import numpy as np
 from ..backend import array_module
 from ..errors import BackendUnavailableError
 from . import _checks as checks
-from . import _jit
+from . import _cuda, _jit
 from . import bias_relu_forward as _bias_relu_forward
 from . import count_units as _count_units
 from . import optimiser_step as _optimiser_step
@@ -49,7 +49,8 @@ class Kernel(NamedTuple):
 
     reference: Callable[..., None]
     numba: Any  # a _jit.Builder
-    scratch: Callable[[np.ndarray], tuple[int, int, Any]]  # the first array -> tasks, columns and dtype of partial sums
+    cuda: Callable[..., None]
+    scratch: Callable[[np.ndarray], tuple[int, int, Any]]  # Numba's: the first array -> tasks, columns, dtype of partial sums
     streams: bool = False  # whether the third array may be written past the cache
 
 
@@ -76,13 +77,15 @@ def _no_sums(x: np.ndarray) -> tuple[int, int, Any]:
 BACKENDS = ("reference", "numba", "cuda")
 _COMPILED = ("auto", "numba")  # the choices that run compiled loops on NumPy arrays, once they are ready
 KERNELS = {
-    "bias_relu_forward": Kernel(_bias_relu_forward.reference, _bias_relu_forward.numba, _counters, True),
-    "residual_relu": Kernel(_residual_relu.reference, _residual_relu.numba, _counters, True),
-    "relu_backward": Kernel(_relu_backward.reference, _relu_backward.numba, _sums, True),
-    "count_units": Kernel(_count_units.reference, _count_units.numba, _two_counters),
-} | {rule: Kernel(_optimiser_step.reference[rule], _optimiser_step.numba[rule], _no_sums) for rule in _optimiser_step.RULES}
+    "bias_relu_forward": Kernel(_bias_relu_forward.reference, _bias_relu_forward.numba, _bias_relu_forward.cuda, _counters, True),
+    "residual_relu": Kernel(_residual_relu.reference, _residual_relu.numba, _residual_relu.cuda, _counters, True),
+    "relu_backward": Kernel(_relu_backward.reference, _relu_backward.numba, _relu_backward.cuda, _sums, True),
+    "count_units": Kernel(_count_units.reference, _count_units.numba, _count_units.cuda, _two_counters),
+} | {
+    rule: Kernel(_optimiser_step.reference[rule], _optimiser_step.numba[rule], _optimiser_step.cuda[rule], _no_sums)
+    for rule in _optimiser_step.RULES
+}
 
-_NO_CUDA = "this version has no CUDA kernels yet; CuPy arrays run the reference on the GPU"
 _DEFAULT = os.environ.get("MINIRELU_KERNELS", "auto")
 _choice: ContextVar[str] = ContextVar("minirelu_kernels", default=_DEFAULT)
 _F32, _F64, _U32, _I64 = (np.dtype(t) for t in (np.float32, np.float64, np.uint32, np.int64))
@@ -97,7 +100,7 @@ _NOTHING = {1: np.empty((0, 0), np.uint8), 4: np.empty((0, 0), np.float32), 8: n
 
 def available() -> dict[str, dict[str, str]]:
     """{kernel: {backend: "ok" or the reason why it cannot run here}}."""
-    why = {"reference": "", "numba": _jit.missing(), "cuda": _NO_CUDA}
+    why = {"reference": "", "numba": _jit.missing(), "cuda": _cuda.missing()}
     return {kernel: {backend: why[backend] or "ok" for backend in BACKENDS} for kernel in KERNELS}
 
 
@@ -134,7 +137,7 @@ def warm_up(dtype: Any = np.float32) -> float:
 def _check_backend(backend: str, asker: str) -> None:
     if backend not in ("auto", *BACKENDS):
         raise ValueError(f"{asker} was given {backend!r}; expected one of auto, {', '.join(BACKENDS)}")
-    reason = _jit.missing() if backend == "numba" else _NO_CUDA if backend == "cuda" else ""
+    reason = _jit.missing() if backend == "numba" else _cuda.missing() if backend == "cuda" else ""
     if reason:
         raise BackendUnavailableError(f"{asker} asked for the {backend} kernels: {reason}")
 
@@ -146,10 +149,12 @@ def _backend(array: Array) -> str:
         if choice == "auto":
             return "reference" if _jit.missing() else "numba"
         _check_backend(choice, "the variable MINIRELU_KERNELS")  # using() has checked its own
+        if choice == "cuda":
+            raise BackendUnavailableError("the cuda kernels run on CuPy arrays, got a NumPy array; use to_device or auto")
         return choice
     if choice == "numba":
         raise BackendUnavailableError("the numba kernels run on NumPy arrays, got a CuPy array; use to_host or auto")
-    return "reference"
+    return "reference" if choice == "reference" or _cuda.missing() else "cuda"
 
 
 def _run(kernel: str, *arrays: Array) -> None:
@@ -164,9 +169,11 @@ def _run(kernel: str, *arrays: Array) -> None:
         and _choice.get() in _COMPILED
     ):
         loops(*arrays, _NOTHING[first.itemsize if kernel == "relu_backward" else 1], -1, -1)
-    elif _backend(first) == "reference" or first.size == 0:
+    elif (backend := _backend(first)) == "reference" or first.size == 0:
         with np.errstate(all="ignore"):
             KERNELS[kernel].reference(*arrays)
+    elif backend == "cuda":
+        KERNELS[kernel].cuda(*arrays)
     else:
         _run_compiled(kernel, arrays)
 

@@ -31,6 +31,8 @@ class ndarray:
     ndim = property(lambda self: self._array.ndim)
     size = property(lambda self: self._array.size)
     nbytes = property(lambda self: self._array.nbytes)
+    itemsize = property(lambda self: self._array.itemsize)
+    data = property(lambda self: types.SimpleNamespace(ptr=self._array.ctypes.data))
     strides = property(lambda self: self._array.strides)
     base = property(lambda self: None if self._array.base is None else ndarray(self._array.base))
     flags = property(lambda self: Flags(self._array.flags))
