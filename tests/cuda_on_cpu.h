@@ -35,19 +35,26 @@ inline void __syncthreads() { coc::barrier(); }
 inline void __syncwarp(unsigned mask = ~0u) { coc::warp_barrier(mask); }
 inline void __threadfence() { coc::fence(); }
 
-template <class T> inline unsigned long long to_bits(T value) {
+// What follows reads memory that is not the kernel's, and so is not watched.
+#ifdef __SANITIZE_THREAD__
+#define UNWATCHED __attribute__((noinline, no_sanitize("thread")))
+#else
+#define UNWATCHED inline
+#endif
+
+template <class T> UNWATCHED unsigned long long to_bits(T value) {
     unsigned long long bits = 0;
     std::memcpy(&bits, &value, sizeof value);
     return bits;
 }
 
-template <class T> inline T from_bits(unsigned long long bits) {
+template <class T> UNWATCHED T from_bits(unsigned long long bits) {
     T value;
     std::memcpy(&value, &bits, sizeof value);
     return value;
 }
 
-inline unsigned __ballot_sync(unsigned mask, int truth) {
+UNWATCHED unsigned __ballot_sync(unsigned mask, int truth) {
     const unsigned long long *all = coc::exchange(mask, 1, truth != 0);
     unsigned word = 0;
     for (int i = 0; i < 32; i++)
@@ -55,25 +62,24 @@ inline unsigned __ballot_sync(unsigned mask, int truth) {
     return word;
 }
 
-template <class T> inline T __shfl_xor_sync(unsigned mask, T value, int other) {
+template <class T> UNWATCHED T __shfl_xor_sync(unsigned mask, T value, int other) {
     return from_bits<T>(coc::exchange(mask, 2, to_bits(value))[coc::lane() ^ unsigned(other)]);
 }
 
-template <class T> inline T __shfl_sync(unsigned mask, T value, int from) {
+template <class T> UNWATCHED T __shfl_sync(unsigned mask, T value, int from) {
     return from_bits<T>(coc::exchange(mask, 3, to_bits(value))[from & 31]);
 }
 
 template <class T> inline T __ldcg(const T *from) { return *from; }
 
-#define ATOMIC __attribute__((noinline, no_sanitize("thread")))
-template <class T> ATOMIC T atomicAdd(T *to, T value) {
+template <class T> UNWATCHED T atomicAdd(T *to, T value) {
     coc::atomic(to, sizeof(T));
     const T before = *to;
     *to = before + value;
     return before;
 }
 
-template <class T> ATOMIC T atomicOr(T *to, T value) {
+template <class T> UNWATCHED T atomicOr(T *to, T value) {
     coc::atomic(to, sizeof(T));
     const T before = *to;
     *to = before | value;
