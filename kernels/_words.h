@@ -1,4 +1,4 @@
-// What the CUDA kernels are written with. _cuda.py puts this text before each .cu: nothing is #included anywhere.
+// What the CUDA kernels are written with. _cuda.py puts this text before each .cu; no kernel includes anything.
 //
 // The counting kernels climb one ladder: 1 is one thread a number, 2 reads and writes 16 bytes at a time and sums what it can in
 // registers, 3 has a grid that stays on the card: its blocks take one task after another, a task being a slab of ROWS rows

@@ -84,19 +84,19 @@ __device__ __forceinline__ void forward_3(FORWARD(T), u32 *partial, u32 *tickets
 
 #define ARGUMENTS z, b, skip, y, mask, active, nonfinite
 #define ENTRIES(name, T, type, V, residual)                                                                              \
-    extern "C" __global__ void __launch_bounds__(256) name##_1_##type(FORWARD(T), SIZES) {                               \
+    extern "C" __global__ void __launch_bounds__(256, 3) name##_1_##type(FORWARD(T), SIZES) {                               \
         forward_1<T, residual>(ARGUMENTS, replicas, rows, units);                                                        \
     }                                                                                                                    \
-    extern "C" __global__ void __launch_bounds__(256) name##_2_##type(FORWARD(T), SIZES) {                               \
+    extern "C" __global__ void __launch_bounds__(256, 3) name##_2_##type(FORWARD(T), SIZES) {                               \
         forward_2<T, V, residual>(ARGUMENTS, replicas, rows, units);                                                     \
     }                                                                                                                    \
-    extern "C" __global__ void __launch_bounds__(256) name##_2_##type##_ragged(FORWARD(T), SIZES) {                      \
+    extern "C" __global__ void __launch_bounds__(256, 3) name##_2_##type##_ragged(FORWARD(T), SIZES) {                      \
         forward_2<T, 1, residual>(ARGUMENTS, replicas, rows, units);                                                     \
     }                                                                                                                    \
-    extern "C" __global__ void __launch_bounds__(256) name##_3_##type(FORWARD(T), u32 *partial, u32 *tickets, SIZES) {   \
+    extern "C" __global__ void __launch_bounds__(256, 3) name##_3_##type(FORWARD(T), u32 *partial, u32 *tickets, SIZES) {   \
         forward_3<T, V, residual>(ARGUMENTS, partial, tickets, replicas, rows, units);                                   \
     }                                                                                                                    \
-    extern "C" __global__ void __launch_bounds__(256)                                                                    \
+    extern "C" __global__ void __launch_bounds__(256, 3)                                                                    \
         name##_3_##type##_ragged(FORWARD(T), u32 *partial, u32 *tickets, SIZES) {                                        \
         forward_3<T, 1, residual>(ARGUMENTS, partial, tickets, replicas, rows, units);                                   \
     }

@@ -52,20 +52,20 @@ template <class T, int V> __device__ __forceinline__ void count_3(COUNTS(T), u32
 }
 
 #define ENTRIES(T, type, V)                                                                                              \
-    extern "C" __global__ void __launch_bounds__(256) count_units_1_##type(COUNTS(T), SIZES) {                           \
+    extern "C" __global__ void __launch_bounds__(256, 3) count_units_1_##type(COUNTS(T), SIZES) {                           \
         count_1<T>(y, active, nonfinite, replicas, rows, units);                                                         \
     }                                                                                                                    \
-    extern "C" __global__ void __launch_bounds__(256) count_units_2_##type(COUNTS(T), SIZES) {                           \
+    extern "C" __global__ void __launch_bounds__(256, 3) count_units_2_##type(COUNTS(T), SIZES) {                           \
         count_2<T, V>(y, active, nonfinite, replicas, rows, units);                                                      \
     }                                                                                                                    \
-    extern "C" __global__ void __launch_bounds__(256) count_units_2_##type##_ragged(COUNTS(T), SIZES) {                  \
+    extern "C" __global__ void __launch_bounds__(256, 3) count_units_2_##type##_ragged(COUNTS(T), SIZES) {                  \
         count_2<T, 1>(y, active, nonfinite, replicas, rows, units);                                                      \
     }                                                                                                                    \
-    extern "C" __global__ void __launch_bounds__(256)                                                                    \
+    extern "C" __global__ void __launch_bounds__(256, 3)                                                                    \
         count_units_3_##type(COUNTS(T), u32 *partial, u32 *tickets, SIZES) {                                             \
         count_3<T, V>(y, active, nonfinite, partial, tickets, replicas, rows, units);                                    \
     }                                                                                                                    \
-    extern "C" __global__ void __launch_bounds__(256)                                                                    \
+    extern "C" __global__ void __launch_bounds__(256, 3)                                                                    \
         count_units_3_##type##_ragged(COUNTS(T), u32 *partial, u32 *tickets, SIZES) {                                    \
         count_3<T, 1>(y, active, nonfinite, partial, tickets, replicas, rows, units);                                    \
     }

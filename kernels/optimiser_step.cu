@@ -73,7 +73,7 @@ template <class Rule, int states, class T, int V, int N> __device__ __forceinlin
 }
 
 #define ENTRY(name, Rule, states, T, V, N)                                                                               \
-    extern "C" __global__ void __launch_bounds__(256) name(STEP(T)) {                                                    \
+    extern "C" __global__ void __launch_bounds__(256, 2) name(STEP(T)) {                                                    \
         steps<Rule, states, T, V, N>(x, g, fresh, c, m, v, columns, size);                                               \
     }
 #define ENTRIES(rule, Rule, states, T, type, V)                                                                          \

@@ -90,25 +90,25 @@ template <class T, int V> __device__ __forceinline__ void backward_3(BACKWARD(T)
 }
 
 #define ENTRIES(T, type, V)                                                                                              \
-    extern "C" __global__ void __launch_bounds__(256) relu_backward_1_##type(BACKWARD(T), SIZES) {                       \
+    extern "C" __global__ void __launch_bounds__(256, 3) relu_backward_1_##type(BACKWARD(T), SIZES) {                       \
         backward_1<T>(g, mask, dz, db, replicas, rows, units);                                                           \
     }                                                                                                                    \
-    extern "C" __global__ void __launch_bounds__(256)                                                                    \
+    extern "C" __global__ void __launch_bounds__(256, 3)                                                                    \
         relu_backward_2_##type(const T *g, const u32 *mask, T *dz, T *partial, SIZES) {                                  \
         backward_2<T, V>(g, mask, dz, partial, replicas, rows, units);                                                   \
     }                                                                                                                    \
-    extern "C" __global__ void __launch_bounds__(256)                                                                    \
+    extern "C" __global__ void __launch_bounds__(256, 3)                                                                    \
         relu_backward_2_##type##_ragged(const T *g, const u32 *mask, T *dz, T *partial, SIZES) {                         \
         backward_2<T, 1>(g, mask, dz, partial, replicas, rows, units);                                                   \
     }                                                                                                                    \
-    extern "C" __global__ void __launch_bounds__(256) relu_backward_sum_##type(const T *partial, T *db, SIZES) {         \
+    extern "C" __global__ void __launch_bounds__(256, 3) relu_backward_sum_##type(const T *partial, T *db, SIZES) {         \
         backward_sum<T>(partial, db, replicas, rows, units);                                                             \
     }                                                                                                                    \
-    extern "C" __global__ void __launch_bounds__(256)                                                                    \
+    extern "C" __global__ void __launch_bounds__(256, 3)                                                                    \
         relu_backward_3_##type(BACKWARD(T), T *partial, u32 *tickets, SIZES) {                                           \
         backward_3<T, V>(g, mask, dz, db, partial, tickets, replicas, rows, units);                                      \
     }                                                                                                                    \
-    extern "C" __global__ void __launch_bounds__(256)                                                                    \
+    extern "C" __global__ void __launch_bounds__(256, 3)                                                                    \
         relu_backward_3_##type##_ragged(BACKWARD(T), T *partial, u32 *tickets, SIZES) {                                  \
         backward_3<T, 1>(g, mask, dz, db, partial, tickets, replicas, rows, units);                                      \
     }

@@ -131,6 +131,8 @@ def asarray(value, dtype=None):
     """The one way from host to device."""
     if isinstance(value, ndarray):
         return value if dtype is None or value.dtype == dtype else value.astype(dtype)
+    if hasattr(value, "__cuda_array_interface__"):
+        return value.array
     return ndarray(np.array(value, dtype=dtype))
 
 
@@ -151,6 +153,7 @@ def installed(gpu=True):
     """`import cupy` finds this module; `gpu` is what `cupy.cuda.is_available()` says."""
     module = Module("cupy")
     module.ndarray, module.asarray, module.array = ndarray, asarray, asarray
+    module.from_dlpack = lambda tensor: tensor.__dlpack__()
     module.cuda = types.SimpleNamespace(is_available=lambda: gpu)
     before = sys.modules.get("cupy")
     sys.modules["cupy"] = module
