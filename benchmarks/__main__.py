@@ -3,7 +3,8 @@
     python -m benchmarks kernels                 every kernel against this machine's memory and other libraries
     python -m benchmarks engine                  a training step of small nets, one thread
     python -m benchmarks ideas                   what makes the kernels fast, switched off one idea at a time
-    python -m benchmarks all                     all three
+    python -m benchmarks train                   whole training runs of many replicas
+    python -m benchmarks all                     all four
     python -m benchmarks report                  the tables and the figure again, from the JSON that is there
     python -m benchmarks compare OLD NEW         what became quicker or slower; exit status 1 if a row of ours is slower
 
@@ -33,7 +34,8 @@ def main(arguments: list[str] | None = None) -> int:
     """Run one command; the exit status."""
     parser = _parser()
     given = parser.parse_args(arguments)
-    commands = {"kernels": _kernels, "engine": _engine, "ideas": _ideas, "all": _all, "report": _report, "compare": _compare}
+    commands = {"kernels": _kernels, "engine": _engine, "ideas": _ideas, "train": _train}
+    commands |= {"all": _all, "report": _report, "compare": _compare}
     try:
         return commands[given.command](given)
     except ValueError as error:  # a file or an axis that is not there: the sentence is enough
@@ -45,13 +47,14 @@ def _parser() -> argparse.ArgumentParser:
         prog="python -m benchmarks", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     commands = parser.add_subparsers(dest="command", required=True)
-    for name in ("kernels", "engine", "ideas", "all"):
+    for name in ("kernels", "engine", "ideas", "train", "all"):
         command = commands.add_parser(name)
         command.add_argument("--quick", action="store_true", help="a look in less than half a minute")
         command.add_argument("--dry", action="store_true", help="show the tables, write nothing")
         command.add_argument("--output", type=Path, help="write the JSON there, and renew neither README nor figure")
-        if name in ("engine", "ideas"):
-            command.add_argument("--rounds", type=int, default=200 if name == "engine" else 40, help="interleaved rounds")
+        if name in ("engine", "ideas", "train"):
+            rounds = {"engine": 200, "ideas": 40, "train": 5}[name]
+            command.add_argument("--rounds", type=int, default=rounds, help="interleaved rounds")
         if name == "kernels":
             for axis, example in (
                 ("kernel", "relu_backward"),
@@ -104,10 +107,25 @@ def _ideas(given: argparse.Namespace) -> int:
     return 0
 
 
+def _train(given: argparse.Namespace) -> int:
+    for variable in THREADS[:3]:  # one thread for BLAS; ours and the peers' programs for all replicas take all cores
+        os.environ.setdefault(variable, "1")
+    os.environ.setdefault("OMP_WAIT_POLICY", "passive")
+    from benchmarks import train, train_tables
+
+    def show(case: dict[str, Any]) -> None:
+        print(train_tables.case_table(case), flush=True)
+
+    result = train.run(3 if given.quick else given.rounds, given.quick, show)
+    print(train_tables.page(result))
+    _keep(given, result, given.quick)
+    return 0
+
+
 def _all(given: argparse.Namespace) -> int:
     """Each in a process of its own, because they give the libraries different numbers of threads."""
     options = ["--quick"] * given.quick + ["--dry"] * given.dry
-    for name in ("kernels", "engine", "ideas"):
+    for name in ("kernels", "engine", "ideas", "train"):
         output = ["--output", f"{given.output.with_suffix('')}-{name}.json"] if given.output else []
         subprocess.run([sys.executable, "-m", "benchmarks", name, *options, *output], check=True)
     return 0
@@ -133,6 +151,11 @@ def _renew(result: dict[str, Any]) -> None:
     if result["benchmark"] == "ideas":
         report.renew(ROOT / "docs" / "kernels.md", "ideas", ideas.table(result))
         return
+    if result["benchmark"] == "train":
+        from benchmarks import train_tables
+
+        report.renew(ROOT / "docs" / "training.md", "train", train_tables.page(result))
+        return
     report.renew(README, "kernels", tables.readme(result))
     write_atomically(PAGE, lambda file: file.write((tables.page(result) + "\n").encode()))
     for path in FIGURES:
@@ -150,6 +173,10 @@ def _report(given: argparse.Namespace) -> int:
             terminal.show_summary(result)
         elif result["benchmark"] in ("engine", "ideas"):
             print((ideas if result["benchmark"] == "ideas" else report).table(result))
+        elif result["benchmark"] == "train":
+            from benchmarks import train_tables
+
+            print(train_tables.page(result))
         else:
             continue  # not one of ours
         _renew(result)

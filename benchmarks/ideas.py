@@ -35,7 +35,7 @@ def run(rounds: int, shape: tuple[int, int] = SHAPE) -> dict[str, Any]:
         "relu_backward": (g, mask, y, db),
     }
     rows: list[dict[str, Any]] = []
-    about = machine(_jit._threads())
+    about = machine(_jit.thread_count())
     for kernel, arrays in jobs.items():
         calls = _variants(kernel, arrays)
         _check(calls, arrays)
@@ -83,7 +83,7 @@ def _variants(kernel: str, arrays: tuple[np.ndarray, ...]) -> dict[str, Callable
         return do
 
     plain = sys.modules.get("minirelu.kernels._plain") or __import__("minirelu.kernels._plain", fromlist=["_plain"])
-    all_threads = _jit._threads()
+    all_threads = _jit.thread_count()
     calls = {
         AS_IT_IS: call(lanes, True, _jit.AHEAD, dtype, all_threads),
         "ordinary stores": call(lanes, False, _jit.AHEAD, dtype, all_threads),

@@ -5,6 +5,7 @@
     dz, db = relu_backward(g, mask, *, out=None)
     active, nonfinite = count_units(y)
     new = optimiser_step(rule, x, g, coefficients, *state, out=None)
+    records = train_mlp(job, state, *, backend=None, on_progress=…)   a whole training run; job and state: train_mlp.py
     array = empty(shape, dtype)                                      aligned to 64 bytes, from memory that is used again
 
     z, skip, y, g, dz (..., B, O)   b, db (..., 1, O)   counts int64 (..., O)   mask uint32 (..., B, ceil(O/32)), see mask.py
@@ -31,11 +32,13 @@ from ..backend import array_module
 from ..errors import BackendUnavailableError
 from . import _checks as checks
 from . import _cuda, _jit
+from . import _train_mlp_checks as training_checks
 from . import bias_relu_forward as _bias_relu_forward
 from . import count_units as _count_units
 from . import optimiser_step as _optimiser_step
 from . import relu_backward as _relu_backward
 from . import residual_relu as _residual_relu
+from . import train_mlp as _train_mlp
 from ._pool import POOLED_FROM as POOLED_FROM
 from ._pool import empty as empty
 from ._pool import owns as owns
@@ -101,7 +104,7 @@ _NOTHING = {1: np.empty((0, 0), np.uint8), 4: np.empty((0, 0), np.float32), 8: n
 def available() -> dict[str, dict[str, str]]:
     """{kernel: {backend: "ok" or the reason why it cannot run here}}."""
     why = {"reference": "", "numba": _jit.missing(), "cuda": _cuda.missing()}
-    return {kernel: {backend: why[backend] or "ok" for backend in BACKENDS} for kernel in KERNELS}
+    return {kernel: {backend: why[backend] or "ok" for backend in BACKENDS} for kernel in (*KERNELS, "train_mlp")}
 
 
 @contextmanager
@@ -131,6 +134,7 @@ def warm_up(dtype: Any = np.float32) -> float:
             if rows == 1:
                 for rule, (coefficients, state) in _optimiser_step.RULES.items():
                     optimiser_step(rule, y, y, [0.0] * len(coefficients), *(y.copy() for _ in state))
+    _warm_up_training(np.dtype(dtype))
     return time.perf_counter() - start
 
 
@@ -324,3 +328,53 @@ def optimiser_step(
         shape = (coefficients.shape[1], 1, -1)
         _run(rule, x.reshape(shape), g.reshape(shape), new.reshape(shape), coefficients, *(s.reshape(shape) for s in state))
     return new
+
+
+def train_mlp(
+    job: _train_mlp.Job,
+    state: _train_mlp.State,
+    *,
+    backend: str | None = None,
+    on_progress: _train_mlp.OnProgress = lambda done, total, loss, dead: None,
+) -> _train_mlp.Records:
+    """Train the replicas of `job` from `state`, in place, to the last step of `job.record_at`; returns what was measured.
+
+    `backend`: "reference", "numba", "cuda", "auto", or None for the choice of `using`. `on_progress(done, total, loss, dead)`
+    hears of replica-steps, the latest mean error and share of dead units; it may raise to stop, and then the state is of
+    no use. Raises `TypeError`, `ShapeError` or `ValueError` before anything runs. Formulas: kernels/train_mlp.py.
+    """
+    training_checks.check(job, state)
+    chosen = training_backend(backend)
+    if chosen == "reference":
+        with np.errstate(all="ignore"):
+            return _train_mlp.reference(job, state, on_progress)
+    if chosen == "cuda":
+        from . import _train_mlp_cuda
+
+        return _train_mlp_cuda.run(job, state, on_progress)
+    from . import _train_mlp_loops  # which imports Numba, so at the first use only
+
+    return _train_mlp_loops.run(job, state, on_progress)
+
+
+def training_backend(backend: str | None = None) -> str:
+    """What `train_mlp` would run: "reference", "numba" or "cuda" (asked for by name only). Raises `ValueError` or `BackendUnavailableError`."""
+    choice = _choice.get() if backend is None else backend
+    if choice == "auto":
+        return "reference" if _jit.missing() else "numba"
+    _check_backend(choice, "the variable MINIRELU_KERNELS" if backend is None else "train_mlp")
+    return choice
+
+
+def _warm_up_training(dtype: np.dtype[Any]) -> None:
+    """Compile the training of every rule, dense and with batch norm."""
+    X, y, one = np.zeros((2, 1), dtype), np.zeros(2), np.ones(1)
+    for rule in _optimiser_step.RULES:
+        for norm in (False, True):
+            net = _train_mlp.Net(1, (1,), batch_norm=norm)
+            parameters = [np.zeros((1, *shape), dtype) for shape in net.shapes()]
+            running = [np.ones((1, 1, 1), dtype) for _ in range(2 * norm)]
+            numbers = one, one / 2, one / 2, one, one, 0 * one
+            at = np.array([1], np.int64)
+            job = _train_mlp.Job(net, rule, X, y, X, y, 2, np.zeros(1, np.uint64), *numbers, at)
+            train_mlp(job, _train_mlp.fresh(rule, parameters, running))

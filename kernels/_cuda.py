@@ -46,8 +46,9 @@ def _unfit(cupy: Any) -> str:
 
 
 def source(*parts: str) -> str:
-    """The text that is compiled: the common words, then the .cu files of `parts`. No kernel includes anything."""
-    return "".join(f'#line 1 "{name}"\n{(HERE / name).read_text()}' for name in ("_words.h", *(f"{p}.cu" for p in parts)))
+    """The text that is compiled: the common words, then the files `parts` (.cu if they do not say). No kernel includes any."""
+    files = ("_words.h", *(p if "." in p else f"{p}.cu" for p in parts))
+    return "".join(f'#line 1 "{name}"\n{(HERE / name).read_text()}' for name in files)
 
 
 @functools.cache

@@ -51,14 +51,14 @@ def compiled(builder: Builder, streaming: bool = False) -> Callable[..., None]:
     import numba
 
     try:
-        return _forgiving(builder(numba.njit(nogil=True, error_model="numpy", cache=True), words(), streaming))
+        return forgiving(builder(numba.njit(nogil=True, error_model="numpy", cache=True), words(), streaming))
     except RuntimeError:  # Numba found no folder that it could cache in
         return builder(numba.njit(nogil=True, error_model="numpy"), words(), streaming)
 
 
 def spread(loops: Callable[..., None], arrays: tuple[Any, ...], scratch: Any, tasks: int) -> None:
     """Run the loops' tasks on as many threads as Numba would take (NUMBA_NUM_THREADS), then combine their partial sums."""
-    threads = min(_threads(), tasks)
+    threads = min(thread_count(), tasks)
     edges = [tasks * t // threads for t in range(threads + 1)]
     others = [_pool().submit(loops, *arrays, scratch, *ends) for ends in pairwise(edges[1:])]
     loops(*arrays, scratch, 0, edges[1])
@@ -67,7 +67,7 @@ def spread(loops: Callable[..., None], arrays: tuple[Any, ...], scratch: Any, ta
     loops(*arrays, scratch, 0, -1)
 
 
-def _threads() -> int:
+def thread_count() -> int:
     import numba
 
     return numba.get_num_threads()
@@ -77,14 +77,14 @@ def _threads() -> int:
 def _pool() -> Any:
     from concurrent.futures import ThreadPoolExecutor
 
-    return ThreadPoolExecutor(max(_threads() - 1, 1), "minirelu")
+    return ThreadPoolExecutor(max(thread_count() - 1, 1), "minirelu")
 
 
 if hasattr(os, "register_at_fork"):
     os.register_at_fork(after_in_child=_pool.cache_clear)  # a child has none of its parent's threads
 
 
-def _forgiving(loops: Any) -> Any:
+def forgiving(loops: Any) -> Any:
     """`loops`, which go without the disk cache where it cannot be written: a full disk, a quota."""
     cache = getattr(loops, "_cache", None)
     save = getattr(cache, "save_overload", None)

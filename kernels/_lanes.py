@@ -4,10 +4,12 @@ A kernel that is written with these few words compiles to the same loads, select
 have found out about its loops by itself: arrays may be the same (in place), masks come as bits, and stores may pass the
 cache by. Offsets count elements from the array's first one; arrays are C-contiguous, of any number of axes.
 
-    load half one       from memory                                  add relu keep        arithmetic, without fast-math
+    load half one       from memory                                  add minus times      arithmetic, without
+    repeat zeros        one number in each lane                      over root fma        fast-math
     store stream        back to it; `stream` passes the cache by     positive huge wild   comparisons: one truth a lane
     tally accumulate    counters += truths, sums += lanes            bits                 truths as the bits of a uint32
     width               numbers in a whole vector                    prefetch             ask for a line, for one use
+    total               the sum of the lanes, by halves              relu keep gate       selections
 
 `_plain.py` has the same words for one number at a time. Imported at the first use of a compiled kernel, as it needs Numba.
 """
@@ -91,6 +93,30 @@ one = intrinsic(_loader(None))
 
 
 @intrinsic
+def repeat(typing, array, offset):
+    """The array's number at `offset` in each lane."""
+    lanes = Lanes(array.dtype, _width(array))
+
+    def generate(context, builder, signature, arguments):
+        value, at = arguments
+        number = builder.load(_pointer(context, builder, array, value, at, context.get_value_type(array.dtype)))
+        kind = context.get_value_type(lanes)
+        first = builder.insert_element(ir.Constant(kind, ir.Undefined), number, ir.IntType(32)(0))
+        everywhere = ir.Constant(ir.VectorType(ir.IntType(32), lanes.width), [0] * lanes.width)
+        return builder.shuffle_vector(first, ir.Constant(kind, ir.Undefined), everywhere)
+
+    return lanes(array, types.intp), generate
+
+
+@intrinsic
+def zeros(typing, array):
+    lanes = Lanes(array.dtype, _width(array))
+    return lanes(array), lambda context, builder, signature, arguments: _same(
+        ir.Constant(context.get_value_type(lanes), ir.Undefined), 0.0
+    )
+
+
+@intrinsic
 def store(typing, lanes, array, offset):
     def generate(context, builder, signature, arguments):
         vector, value, at = arguments
@@ -142,6 +168,59 @@ def prefetch(typing, array, offset):
 @intrinsic
 def add(typing, a, b):
     return a(a, b), lambda context, builder, signature, arguments: builder.fadd(*arguments)
+
+
+@intrinsic
+def minus(typing, a, b):
+    return a(a, b), lambda context, builder, signature, arguments: builder.fsub(*arguments)
+
+
+@intrinsic
+def times(typing, a, b):
+    return a(a, b), lambda context, builder, signature, arguments: builder.fmul(*arguments)
+
+
+@intrinsic
+def over(typing, a, b):
+    return a(a, b), lambda context, builder, signature, arguments: builder.fdiv(*arguments)
+
+
+@intrinsic
+def root(typing, a):
+    return a(a), lambda context, builder, signature, arguments: _of_vectors(builder, "sqrt", *arguments)
+
+
+@intrinsic
+def fma(typing, a, b, c):
+    """a·b + c, rounded once on processors that have such an instruction."""
+    return a(a, b, c), lambda context, builder, signature, arguments: _of_vectors(builder, "fmuladd", *arguments)
+
+
+def _of_vectors(builder, name, *vectors):
+    """A function of LLVM's, lane by lane."""
+    kind = vectors[0].type
+    name = f"llvm.{name}.v{kind.count}f{32 if kind.element == ir.FloatType() else 64}"
+    function = cgutils.get_or_insert_function(builder.module, ir.FunctionType(kind, [kind] * len(vectors)), name)
+    return builder.call(function, vectors)
+
+
+@intrinsic
+def total(typing, vector):
+    """The sum of all lanes: the upper half is added to the lower until one is left."""
+
+    def generate(context, builder, signature, arguments):
+        (held,) = arguments
+        n, nothing = vector.width, ir.Constant(arguments[0].type, ir.Undefined)
+        while n > 1:
+            n //= 2
+            halves = [[i + first for i in range(n)] for first in (0, n)]
+            picks = [ir.Constant(ir.VectorType(ir.IntType(32), n), half) for half in halves]
+            low, high = (builder.shuffle_vector(held, nothing, pick) for pick in picks)
+            held = builder.fadd(low, high)
+            nothing = ir.Constant(held.type, ir.Undefined)
+        return builder.extract_element(held, ir.IntType(32)(0))
+
+    return vector.dtype(vector), generate
 
 
 @intrinsic
@@ -211,6 +290,17 @@ def keep(typing, word, vector):
         return builder.select(builder.bitcast(low, _spread(vector, ir.IntType(1))), value, _same(value, 0.0))
 
     return vector(types.uint32, vector), generate
+
+
+@intrinsic
+def gate(typing, s, vector):
+    """`vector` in the lanes where s > 0, +0 elsewhere, by selection."""
+
+    def generate(context, builder, signature, arguments):
+        test, value = arguments
+        return builder.select(builder.fcmp_ordered(">", test, _same(test, 0.0)), value, _same(value, 0.0))
+
+    return vector(s, vector), generate
 
 
 @intrinsic

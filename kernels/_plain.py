@@ -20,7 +20,12 @@ def load(array, offset):
     return array.flat[offset]
 
 
-half = one = load
+half = one = repeat = load
+
+
+@_word
+def zeros(array):
+    return ZERO
 
 
 @_word
@@ -39,6 +44,36 @@ def prefetch(array, offset):
 @_word
 def add(a, b):
     return a + b
+
+
+@_word
+def minus(a, b):
+    return a - b
+
+
+@_word
+def times(a, b):
+    return a * b
+
+
+@_word
+def over(a, b):
+    return a / b
+
+
+@_word
+def root(a):
+    return np.sqrt(a)
+
+
+@_word
+def fma(a, b, c):
+    return a * b + c
+
+
+@_word
+def total(a):
+    return a
 
 
 @_word
@@ -69,6 +104,11 @@ def bits(truth):
 @_word
 def keep(word, value):
     return value if word & np.uint32(1) else ZERO
+
+
+@_word
+def gate(s, value):
+    return value if s > 0 else ZERO
 
 
 @_word

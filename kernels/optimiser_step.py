@@ -158,6 +158,9 @@ numba = {
 }
 
 
+PARTS = ("_rules.h", "optimiser_step")
+
+
 def _launcher(rule):
     def cuda(x, g, new, c, *state, version=3):
         """The launch of optimiser_step.cu; `version` is a step of its ladder, each with the same result."""
@@ -169,7 +172,7 @@ def _launcher(rule):
         grid = (min(blocks, _cuda.BLOCKS * _cuda.attribute("MultiProcessorCount")), min(columns, 1 << 15))
         m, v = (*state, x, x)[:2]  # where a rule has no such state, an array that it does not read
         entry = f"{rule}_{step}_{_cuda.TYPES[x.dtype.name]}"
-        _cuda.launch(("optimiser_step",), entry, grid, (_cuda.THREADS,), (x, g, new, c, m, v, columns, size))
+        _cuda.launch(PARTS, entry, grid, (_cuda.THREADS,), (x, g, new, c, m, v, columns, size))
 
     return cuda
 

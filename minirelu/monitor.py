@@ -145,6 +145,10 @@ class UnitActivity:
         """A row for each layer in forward order and each replica."""
         return [row for name, counts in self._layers.items() for row in _rows(name, counts.settled())]
 
+    def unit_counts(self) -> dict[str, tuple[np.ndarray, np.ndarray]]:
+        """{layer: (active, nonfinite)}: on how many of the rows each unit was, int64 (R, units)."""
+        return {name: (own.active, own.nonfinite) for name, counts in self._layers.items() for own in [counts.settled()]}
+
     def dead_share(self) -> dict[str, np.ndarray]:
         """{layer: share of dead units (R,)}; NaN for a replica that has non-finite units in that layer."""
         shares = {}

@@ -24,7 +24,7 @@ HERE = Path(__file__).resolve().parent
 HEADER, RUNTIME = HERE / "cuda_on_cpu.h", HERE / "cuda_on_cpu.cpp"
 CACHE = HERE.parent / ".pytest_cache" / "cuda_on_cpu"
 COMMON = ["-std=c++17", "-fPIC", "-ffp-contract=off", "-fno-strict-aliasing", "-Wno-unknown-pragmas", "-w"]
-PLAIN = ("-O2",)
+PLAIN = ("-O1",)
 WATCHED = ("-O1", "-g", "-fsanitize=thread")
 ADDRESS = ("-O1", "-g", "-fsanitize=address", "--param=asan-stack=0")
 SHARED_LIMIT = 227 << 10

@@ -9,14 +9,16 @@ from pathlib import Path
 
 import pytest
 
-from minirelu.kernels import _cuda
+from minirelu.kernels import _cuda, _train_mlp_cuda
+from minirelu.kernels.optimiser_step import PARTS as OPTIMISER_PARTS
 
-ARCHITECTURES = ["sm_80", "sm_90", "sm_100"]
+ARCHITECTURES = ["sm_90", *(pytest.param(name, marks=pytest.mark.long) for name in ("sm_80", "sm_100"))]
 TEXTS = {  # parts, options
     "forward": (("bias_relu_forward", "residual_relu"), _cuda.OPTIONS),
     "relu_backward": (("relu_backward",), _cuda.OPTIONS),
     "count_units": (("count_units",), _cuda.OPTIONS),
-    "optimiser_step": (("optimiser_step",), _cuda.OPTIONS),
+    "optimiser_step": (OPTIMISER_PARTS, _cuda.OPTIONS),
+    "train_mlp": (_train_mlp_cuda.PARTS, _cuda.CONTRACTED),
 }
 REGISTERS = 128  # a thread, at most; 256 threads of 128 registers are half of what a multiprocessor has
 

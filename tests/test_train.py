@@ -68,7 +68,7 @@ def test_a_smaller_batch_is_the_beginning_of_a_larger():
 def test_drawing_ahead_does_not_show(monkeypatch):
     expected = drawn(500, 6, [3, 4], 40)
     for ahead in (1, 100, 12 * 7):
-        monkeypatch.setattr(train, "DRAWN_AHEAD", ahead)
+        monkeypatch.setattr(train.loop, "DRAWN_AHEAD", ahead)
         assert_array_equal(drawn(500, 6, [3, 4], 40), expected)
 
 

@@ -14,14 +14,14 @@ from typing import Any
 
 import numpy as np
 
-from . import losses
-from .backend import array_module
-from .engine import Array
-from .errors import ShapeError
-from .init import seed_array
-from .kernels.philox import batch_rows
-from .nn import Layer
-from .optim import Optimiser
+from .. import losses
+from ..backend import array_module
+from ..engine import Array
+from ..errors import ShapeError
+from ..init import seed_array
+from ..kernels.philox import batch_rows
+from ..nn import Layer
+from ..optim import Optimiser
 
 # Rows drawn at a time: enough to pay for the NumPy calls, small enough to stay in the cache.
 DRAWN_AHEAD = 1 << 14
