@@ -90,6 +90,6 @@ def _steps(rows: list[dict[str, Any]]) -> str:
 def _memory(rows: list[dict[str, Any]]) -> str:
     cells = [f"| {row['replicas']:,} | {row['results_mb']:.0f} | {row['peak_mb']:.0f} |" for row in rows]
     said = (
-        "Memory of `train.train_mlp` on 8-200-1 with 101 counts of all units, bounded by the results and one chunk of replicas:"
+        "Memory of `train.train_mlp` on 8-200-1 with 21 counts of all units, bounded by the results and one chunk of replicas:"
     )
     return "\n".join([said, "", "| R | results, MB | at most in use, MB |", "| ---: | ---: | ---: |", *cells])

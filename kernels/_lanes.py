@@ -9,7 +9,7 @@ cache by. Offsets count elements from the array's first one; arrays are C-contig
     store stream        back to it; `stream` passes the cache by     positive huge wild   comparisons: one truth a lane
     tally accumulate    counters += truths, sums += lanes            bits                 truths as the bits of a uint32
     width               numbers in a whole vector                    prefetch             ask for a line, for one use
-    total               the sum of the lanes, by halves              relu keep gate       selections
+    total turn          sum of the lanes, transposed square          relu keep gate       selections
 
 `_plain.py` has the same words for one number at a time. Imported at the first use of a compiled kernel, as it needs Numba.
 """
@@ -221,6 +221,35 @@ def total(typing, vector):
         return builder.extract_element(held, ir.IntType(32)(0))
 
     return vector.dtype(vector), generate
+
+
+@intrinsic
+def turn(typing, source, at, target, to):
+    """Transpose a square of `width` vectors, one after the other in memory, by shuffles of squares of 32 bytes."""
+
+    def generate(context, builder, signature, arguments):
+        value, first, other, there = arguments
+        n, width = BYTES * 4 // source.dtype.bitwidth, _width(source)
+        kind = ir.VectorType(context.get_value_type(source.dtype), n)
+        align = source.dtype.bitwidth // 8
+        riffles = [[half * n // 2 + i // 2 + i % 2 * n for i in range(n)] for half in (0, 1)]
+        picks = [ir.Constant(ir.VectorType(ir.IntType(32), n), riffle) for riffle in riffles]
+
+        def place(array, typed, offset, row, column):
+            here = builder.add(offset, ir.Constant(offset.type, row * width + column))
+            return _pointer(context, builder, typed, array, here, kind)
+
+        for row in range(0, width, n):
+            for column in range(0, width, n):
+                held = [builder.load(place(value, source, first, row + i, column), align=align) for i in range(n)]
+                for _ in range(n.bit_length() - 1):  # riffle the upper rows with the lower ones
+                    pairs = [(held[i], held[i + n // 2]) for i in range(n // 2)]
+                    held = [builder.shuffle_vector(*pair, pick) for pair in pairs for pick in picks]
+                for i in range(n):
+                    builder.store(held[i], place(other, target, there, column + i, row), align=align)
+        return context.get_dummy_value()
+
+    return types.void(source, types.intp, target, types.intp), generate
 
 
 @intrinsic

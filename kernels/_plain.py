@@ -77,6 +77,11 @@ def total(a):
 
 
 @_word
+def turn(source, at, target, to):
+    target.flat[to] = source.flat[at]
+
+
+@_word
 def relu(s):
     return ZERO if s <= 0 else s
 

@@ -20,7 +20,6 @@ from ._panels import (
     QUAD,
     TILE,
     add,
-    count,
     gate,
     gradient,
     inner,
@@ -30,22 +29,21 @@ from ._panels import (
     predict,
     predict_backward,
     product,
+    small,
+    tally,
+    totals,
     transpose,
     v,
 )
 from ._pool import empty
 from .optimiser_step import RULES as UPDATES
-from .optimiser_step import numba as update_loops
 from .train_mlp import EPS, MOMENTUM, Job, Net, OnProgress, Records, State, coefficients, empty_records, standing
 
 # Floating-point operations between two looks at whether to stop, some 20 ms.
 SEGMENT = 1_000_000_000
 
 RULES = tuple(UPDATES)
-SGD, HEAVY_BALL, NESTEROV, EMA, ADAM = map(RULES.index, ("sgd", "heavy_ball", "nesterov", "ema", "adam"))
-_sgd, _heavy_ball, _nesterov, _ema, _adam = (
-    update_loops[rule](inner, v, False) for rule in ("sgd", "heavy_ball", "nesterov", "ema", "adam")
-)
+SGD, NESTEROV, EMA, ADAM = map(RULES.index, ("sgd", "nesterov", "ema", "adam"))
 
 # Columns of the table that describes a hidden layer to the loops: sizes, then offsets into the parameters (W … SHIFT), the
 # running statistics (MEAN), the counters (COUNTS) and the scratch memory (R … ROOT).
@@ -66,7 +64,7 @@ def compiled(function: Any) -> Any:
 # ----------------------------------------------------------------------------------------------------- compiled
 
 
-@inner
+@small
 def _philox(seed, step, block):
     """Four random words of 32 bits, in uint64 (philox.py)."""
     low, half = np.uint64(0xFFFFFFFF), np.uint64(32)
@@ -79,147 +77,192 @@ def _philox(seed, step, block):
     return c0, c1, c2, c3
 
 
-@inner
-def _draw(seed, step, rows, n):
+@small
+def _draw(seed, step, rows, batch, n):
     """The rows of the minibatch `step`, of n."""
     half, scale = np.uint64(32), np.uint64(n)
-    for at in range(0, rows.size, 4):
+    for at in range(0, batch, 4):
         words = _philox(seed, step, at // 4)
-        for k in range(min(4, rows.size - at)):
+        for k in range(min(4, batch - at)):
             rows[at + k] = np.int64((words[k] * scale) >> half)
 
 
-@inner
-def _gather(data, pieces, rows, first, work, x0, stride):
-    """Rows of `data` (whole vectors each) as panels of `stride` rows; with first >= 0, the rows from there on."""
+@small
+def _gather(data, pieces, rows, count, work, x0, stride):
+    """`count` rows of `data` (whole vectors each) as panels of `stride` rows."""
     width = v.width(work)
-    for i in range(rows.size):
-        row = rows[i] if first < 0 else first + i
+    for i in range(count):
         for p in range(pieces):
-            v.store(v.load(data, (row * pieces + p) * width), work, x0 + (p * stride + i) * width)
+            v.store(v.load(data, (rows[i] * pieces + p) * width), work, x0 + (p * stride + i) * width)
 
 
-@inner
-def _forward(table, sizes, x, running, work, training):
-    """All hidden layers, from the batch in `work`; returns the offset of the last one's output."""
-    rows, batch, few = sizes[ROWS], sizes[BATCH], sizes[FEW]
+@small
+def _forward(table, sizes, x, running, work, batch, training, o):
+    """All layers, from the batch in `work`, to the predictions o; a panel goes through all it can while it is in the cache."""
+    rows, few, norm = sizes[ROWS], sizes[FEW], sizes[NORM] == 1
     width = v.width(work)
-    h = sizes[X]
+    high, h = rows * width, sizes[X]
     for layer in range(len(table)):
         row = table[layer]
-        r, panels, norm = row[R], row[PANELS], sizes[NORM] == 1
-        product(work, h, x, row[W], row[DEPTH], work, r, rows, panels, row[INPUTS], x, row[B], width, 0, not norm)
-        if norm and training:
-            normalise(
-                work, r, work, row[HAT], work, r, rows, batch, panels, x, row[SCALE], row[SHIFT], work, row[ROOT],
-                running, row[MEAN], work, few,
-            )  # fmt: skip
-        elif norm:
-            normalise_by(work, r, work, r, rows, panels, x, row[SCALE], row[SHIFT], running, row[MEAN], work, few)
-        if row[H] != r:
-            add(work, h, work, r, work, row[H], rows * panels * width)
+        for p in range(row[PANELS]):
+            r, own = row[R] + p * high, p * width
+            product(work, h, x, row[W] + own * row[DEPTH], work, r, rows, row[INPUTS], x, row[B] + own, 0, not norm)
+            if norm:
+                scale, shift, mean = row[SCALE] + own, row[SHIFT] + own, row[MEAN] + own
+                spread = mean + row[PANELS] * width
+                if training:
+                    hat = row[HAT] + p * high
+                    normalise(
+                        work,
+                        r,
+                        work,
+                        hat,
+                        rows,
+                        batch,
+                        x,
+                        scale,
+                        shift,
+                        work,
+                        row[ROOT] + own,
+                        running,
+                        mean,
+                        spread,
+                        work,
+                        few,
+                    )
+                else:
+                    normalise_by(work, r, rows, x, scale, shift, running, mean, spread, work, few)
+            if row[H] != row[R]:
+                add(work, h + p * high, work, r, work, row[H] + p * high, rows)
+            if layer == len(table) - 1:
+                predict(work, row[H] + p * high, x, sizes[LAST_W] + own, work, sizes[SUMS], batch, p == 0)
         h = row[H]
-    return h
+    totals(work, sizes[SUMS], x, sizes[LAST_C], batch, o)
 
 
-@inner
-def _backward(table, sizes, x, g, work, h, e):
+@small
+def _backward(table, sizes, x, g, work, e):
     """All gradients from e = ∂L/∂o."""
     rows, batch, few, norm = sizes[ROWS], sizes[BATCH], sizes[FEW], sizes[NORM] == 1
     width = v.width(work)
-    residual = sizes[RESIDUAL] == 1
+    high, residual = rows * width, sizes[RESIDUAL] == 1
     d, z, other = sizes[D0], sizes[D1], sizes[D2]
-    last = len(table) - 1
-    row = table[last]
-    predict_backward(
-        e, work, h, work, row[R], rows, batch, row[PANELS], x, sizes[LAST_W], work, d, residual and last > 0, work, z,
-        g, sizes[LAST_W], row[B],
-    )  # fmt: skip
-    g[sizes[LAST_C]] = e.sum()
-    for layer in range(last, -1, -1):
+    db = e[0]
+    for i in range(1, batch):
+        db += e[i]
+    g[sizes[LAST_C]] = db
+    for layer in range(len(table) - 1, -1, -1):
         row = table[layer]
-        if norm:
-            normalise_backward(
-                work, z, work, row[HAT], rows, batch, row[PANELS], x, row[SCALE], work, row[ROOT],
-                g, row[B], row[SCALE], row[SHIFT], work, few,
-            )  # fmt: skip
-        below = sizes[X] if layer == 0 else table[layer - 1][H]
-        gradient(work, below, work, z, rows, batch, g, row[W], row[DEPTH], row[PANELS])
+        below = table[layer - 1][H] if layer > 0 else sizes[X]
+        for p in range(row[PANELS]):
+            at, own = p * high, p * width
+            to = z + at if layer > 0 else z  # nobody reads the first layer's dz again: one panel of it is enough
+            if layer == len(table) - 1:
+                last, keep = sizes[LAST_W] + own, residual and layer > 0
+                predict_backward(
+                    e, work, row[H] + at, work, row[R] + at, batch, x, last, work, d + at, keep, work, to, g, last, row[B] + own
+                )
+            else:
+                gate(work, row[R] + at, work, d + at, work, to, batch, g, row[B] + own)
+            if norm:
+                scale, shift = row[SCALE] + own, row[SHIFT] + own
+                normalise_backward(
+                    work,
+                    to,
+                    work,
+                    row[HAT] + at,
+                    batch,
+                    x,
+                    scale,
+                    work,
+                    row[ROOT] + own,
+                    g,
+                    row[B] + own,
+                    scale,
+                    shift,
+                    work,
+                    few,
+                )
+            gradient(work, below, work, to, rows, batch, g, row[W] + own * row[DEPTH], row[DEPTH])
         if layer > 0:
-            under = table[layer - 1]
-            units, panels = row[UNITS], under[PANELS]
-            transpose(x, row[W], row[DEPTH], row[PANELS], work, sizes[TURNED], units, row[INPUTS])
-            start, across, down = (d, rows * width, width) if residual else (sizes[NOTHING], 0, 0)
-            product(work, z, work, sizes[TURNED], units, work, other, rows, panels, units, work, start, across, down, False)
+            units = row[UNITS]
+            for p in range(table[layer - 1][PANELS]):
+                transpose(x, row[W], row[DEPTH], p * width, work, sizes[TURNED], units)
+                start, down = (d + p * high, width) if residual else (sizes[NOTHING], 0)
+                product(work, z, work, sizes[TURNED], work, other + p * high, rows, units, work, start, down, False)
             d, other = other, d
-            gate(work, under[R], work, d, work, z, rows, batch, panels, g, under[B])
 
 
 @inner
-def _update(rule, x, g, new, m, s, c, none):
-    if rule == SGD:
-        _sgd(x, g, new, c, none, -1, -1)
-    elif rule == HEAVY_BALL:
-        _heavy_ball(x, g, new, c, m, none, -1, -1)
-    elif rule == NESTEROV:
-        _nesterov(x, g, new, c, m, none, -1, -1)
-    elif rule == EMA:
-        _ema(x, g, new, c, m, none, -1, -1)
-    else:
-        _adam(x, g, new, c, m, s, none, -1, -1)
+def _update(rule, x, g, new, m, s, c):
+    """The formulas of optimiser_step.py, to the bit, in vectors: its loops would take three times as long to compile."""
+    width = v.width(x)
+    last = c.size - 1
+    lr, beta, rest = v.repeat(c, 0), v.repeat(c, min(1, last)), v.repeat(c, min(2, last))
+    for at in range(0, x.size, width):
+        p, q = v.load(x, at), v.load(g, at)
+        if rule == ADAM:
+            mean = v.add(v.times(beta, v.load(m, at)), v.times(rest, q))
+            square = v.add(v.times(v.repeat(c, 3), v.load(s, at)), v.times(v.repeat(c, 4), v.times(q, q)))
+            v.store(mean, m, at)
+            v.store(square, s, at)
+            move = v.over(mean, v.add(v.times(v.root(square), v.repeat(c, 5)), v.repeat(c, 6)))
+        elif rule == SGD:
+            move = q
+        else:
+            move = v.add(v.times(beta, v.load(m, at)), v.times(rest, q) if rule == EMA else q)
+            v.store(move, m, at)
+            if rule == NESTEROV:
+                move = v.add(v.times(beta, move), q)
+        v.store(v.minus(p, v.times(lr, move)), new, at)
 
 
 @compiled
-def train(table, sizes, x, spare, g, m, s, running, work, few, data, targets, kept, hyper, seed, step, stop):
-    """Train one replica from `step` to `stop`. `hyper` (float64): β, β₂, η, γ, δ; `few` has the constants of the dtype.
+def walk(
+    table, sizes, x, spare, g, m, s, running, work, kept, hyper, seed, data, targets, first, stop, training, active, nonfinite
+):  # fmt: skip
+    """Train one replica from step `first` to `stop`, or measure it on blocks of rows; both in one, to be compiled once.
 
-    `kept` are the coefficients of optimiser_step, of which Adam's change from step to step.
+    Training, after an odd number of steps the parameters are those in `spare`. Measuring, Σ ((o − δ)/γ − y)² is returned
+    and the rows where a unit is active and non-finite are added to the counters. `hyper` (float64): β, β₂, η, γ, δ; `kept`
+    are the coefficients of optimiser_step, of which Adam's change from step to step.
     """
-    rows, batch = sizes[ROWS], sizes[BATCH]
+    rows, batch, n = sizes[ROWS], sizes[BATCH], targets.size
     width = v.width(work)
     pieces = -(-table[0][INPUTS] // width)
-    chosen = np.empty(batch, np.int64)
+    chosen = np.empty(rows, np.int64)
     o, e = np.empty(rows, work.dtype), np.zeros(rows, work.dtype)
     beta, beta2, lr, gamma, delta = hyper
     slope = work.dtype.type(2.0 / batch)
-    turns = stop - step
-    for at in range(step, stop):
-        if sizes[RULE] == ADAM:
-            kept[0, 0] = lr / (1 - beta ** np.float64(at + 1))
-            kept[5, 0] = 1 / np.sqrt(1 - beta2 ** np.float64(at + 1))
-        _draw(seed, at, chosen, targets.size)
-        _gather(data, pieces, chosen, -1, work, sizes[X], rows)
-        h = _forward(table, sizes, x, running, work, True)
-        predict(work, h, rows, table[-1][PANELS], x, sizes[LAST_W], sizes[LAST_C], work, sizes[SUMS], batch, o)
-        for i in range(batch):
-            e[i] = (o[i] - work.dtype.type(gamma * targets[chosen[i]] + delta)) * slope
-        _backward(table, sizes, x, g, work, h, e)
-        _update(sizes[RULE], x, g, spare, m, s, kept, few)
-        x, spare = spare, x
-    if turns % 2:
-        spare[:] = x  # after an odd number of swaps the caller's array is the spare one
-
-
-@compiled
-def measure(table, sizes, x, running, work, data, targets, gamma, delta, active, nonfinite):
-    """The mean of ((o − δ)/γ − y)² over all rows of `data`, and per unit the rows where it is active and non-finite."""
-    rows = sizes[ROWS]
-    width = v.width(work)
-    pieces = -(-table[0][INPUTS] // width)
-    o = np.empty(rows, work.dtype)
     found = 0.0
-    for first in range(0, targets.size, rows):
-        here = min(rows, targets.size - first)
-        _gather(data, pieces, np.empty(here, np.int64), first, work, sizes[X], rows)
-        h = _forward(table, sizes, x, running, work, False)
-        predict(work, h, rows, table[-1][PANELS], x, sizes[LAST_W], sizes[LAST_C], work, sizes[SUMS], here, o)
-        for i in range(here):
-            gap = (np.float64(o[i]) - delta) / gamma - targets[first + i]
-            found += gap * gap
-        for layer in range(len(table)):
-            row = table[layer]
-            count(work, row[R], rows, here, row[PANELS], active, nonfinite, row[COUNTS])
-    return found / targets.size
+    for at in range(first, stop):
+        if training:
+            count = batch
+            _draw(seed, at, chosen, batch, n)
+        else:
+            count = min(rows, n - at * rows)
+            for i in range(count):
+                chosen[i] = at * rows + i
+        _gather(data, pieces, chosen, count, work, sizes[X], rows)
+        _forward(table, sizes, x, running, work, count, training, o)
+        if training:
+            for i in range(batch):
+                e[i] = (o[i] - work.dtype.type(gamma * targets[chosen[i]] + delta)) * slope
+            _backward(table, sizes, x, g, work, e)
+            if sizes[RULE] == ADAM:
+                kept[0] = lr / (1 - beta ** np.float64(at + 1))
+                kept[5] = 1 / np.sqrt(1 - beta2 ** np.float64(at + 1))
+            _update(sizes[RULE], x, g, spare, m, s, kept)
+            x, spare = spare, x
+        else:
+            for i in range(count):
+                gap = (np.float64(o[i]) - delta) / gamma - targets[chosen[i]]
+                found += gap * gap
+            for layer in range(len(table)):
+                row = table[layer]
+                for p in range(row[PANELS]):
+                    tally(work, row[R] + p * rows * width, count, active, nonfinite, row[COUNTS] + p * width)
+    return found
 
 
 # ------------------------------------------------------------------------------------------------------- memory
@@ -252,7 +295,7 @@ class _Room:
 
 def _layout(job: Job) -> _Layout:
     net, dtype = job.net, job.X.dtype
-    width = int(_width(np.empty(0, dtype)))
+    width = getattr(v, "BYTES", dtype.itemsize) // dtype.itemsize
     rows = -(-job.batch // TILE) * TILE
     theta, running, counts, work = (_Room(width) for _ in range(4))
     table = np.zeros((len(net.widths), 14), np.int64)
@@ -276,18 +319,13 @@ def _layout(job: Job) -> _Layout:
         inputs = units
     sizes[LAST_W], sizes[LAST_C] = theta.take(-(-inputs // width) * width), theta.take(width)
     places += [(int(sizes[LAST_W]), 1, -(-inputs // width) * width), (int(sizes[LAST_C]), 1, width)]
+    theta.take(width * width)  # which the last square of a matrix may reach into
     widest = max(int(row[PANELS]) * width for row in table)
-    turned = max((row[PANELS] * width * under[UNITS] for row, under in zip(table, table[1:], strict=False)), default=0)
-    sizes[TURNED] = work.take(int(turned))
+    sizes[TURNED] = work.take(-(-max(net.widths) // width) * width * width)  # a panel of transposed weights
     sizes[[D0, D1, D2]] = [work.take(rows * widest) for _ in range(3)]
     far = job.batch / max(job.batch - 1, 1)
     few = np.array([1 / job.batch, EPS, 1 - MOMENTUM, MOMENTUM, MOMENTUM * far, 1.0], dtype)
     return _Layout(table, sizes, places, theta.used, running.used, counts.used, work.used, few, width)
-
-
-@numba.njit
-def _width(array):
-    return v.width(array)
 
 
 def _zeros(count: int, dtype: Any) -> np.ndarray:
@@ -336,7 +374,7 @@ class _Replica:
         dtype = job.X.dtype
         self.theta, self.spare, self.m, self.s = (_zeros(layout.parameters, dtype) for _ in range(4))
         self.running = _zeros(layout.running, dtype)
-        self.kept = coefficients(job, r, 0)
+        self.kept = coefficients(job, r, 0).ravel()
         for matrix, panels in self._matrices():
             _into_panels(matrix, panels)
 
@@ -355,20 +393,17 @@ class _Replica:
 
     def advance(self, steps: int, memory: _Memory, records: Records) -> bool:
         """Train for at most `steps` steps, up to the next record, and make that; True when all is done."""
-        job, layout, r = self.job, self.layout, self.r
-        stop = int(job.record_at[self.t])
+        stop = int(self.job.record_at[self.t])
         to = min(self.step + steps, stop)
         if to > self.step:
-            hyper = tuple(float(values[r]) for values in (job.beta, job.beta2, job.lr, job.gamma, job.delta))
-            train(
-                layout.table, layout.sizes, self.theta, self.spare, memory.g, self.m, self.s, self.running, memory.work,
-                memory.none, memory.X, job.y, self.kept, hyper, job.seeds[r], self.step, to,
-            )  # fmt: skip
+            self._walk(memory, memory.X, self.job.y, self.step, to, True)
+            if (to - self.step) % 2:
+                self.theta, self.spare = self.spare, self.theta
             self.step = to
         if to == stop:
             self._measure(memory, records)
             self.t += 1
-        if self.t < len(job.record_at):
+        if self.t < len(self.job.record_at):
             return False
         for matrix, panels in self._matrices():
             _from_panels(panels, matrix)
@@ -377,15 +412,20 @@ class _Replica:
     def _measure(self, memory: _Memory, records: Records) -> None:
         job, layout, r = self.job, self.layout, self.r
         memory.counts[...] = 0
-        gamma, delta = float(job.gamma[r]), float(job.delta[r])
-        error = measure(
-            layout.table, layout.sizes, self.theta, self.running, memory.work, memory.X_eval, job.y_eval, gamma, delta,
-            *memory.counts,
-        )  # fmt: skip
+        blocks = -(-len(job.y_eval) // int(layout.sizes[ROWS]))
+        error = self._walk(memory, memory.X_eval, job.y_eval, 0, blocks, False) / len(job.y_eval)
         records.loss[r, self.t] = error if np.isfinite(error) else np.nan
         for kept, counts in zip(records[1:], memory.counts, strict=True):
             parts = [counts[row[COUNTS] : row[COUNTS] + row[UNITS]] for row in layout.table]
             kept[r, self.t] = np.concatenate(parts)
+
+    def _walk(self, memory: _Memory, X: np.ndarray, y: np.ndarray, first: int, stop: int, training: bool) -> float:
+        job, layout = self.job, self.layout
+        hyper = tuple(float(values[self.r]) for values in (job.beta, job.beta2, job.lr, job.gamma, job.delta))
+        return walk(
+            layout.table, layout.sizes, self.theta, self.spare, memory.g, self.m, self.s, self.running, memory.work, self.kept,
+            hyper, job.seeds[self.r], X, y, first, stop, training, *memory.counts,
+        )  # fmt: skip
 
 
 class _Memory:
@@ -396,7 +436,6 @@ class _Memory:
         self.g, self.work = _zeros(layout.parameters, X.dtype), _zeros(layout.work, X.dtype)
         self.work[layout.sizes[FEW] :][: len(layout.few)] = layout.few
         self.counts = np.zeros((2, layout.units), np.int32)
-        self.none = np.empty((0, 0), X.dtype)
 
 
 def run(job: Job, state: State, on_progress: OnProgress) -> Records:

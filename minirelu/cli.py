@@ -58,7 +58,7 @@ def study(
     residual: Annotated[bool, typer.Option("--residual", help="Residual blocks from layer 2 on.", rich_help_panel=NET)] = False,
     batch_norm: Annotated[bool, typer.Option("--batch-norm", help="Batch norm before each ReLU.", rich_help_panel=NET)] = False,
     batch: Annotated[str | None, typer.Option(help="Rows a minibatch [64].", rich_help_panel=TRAINING)] = None,
-    steps: Annotated[int | None, typer.Option(help="Training steps [20000].", min=1, rich_help_panel=TRAINING)] = None,
+    steps: Annotated[int | None, typer.Option(help="Training steps [60000].", min=1, rich_help_panel=TRAINING)] = None,
     seeds: Annotated[str | None, typer.Option(help="How many (8), or which (0,5,7) [3].", rich_help_panel=TRAINING)] = None,
     every: Annotated[
         int | None, typer.Option(help="Steps between two measurements [a 20th of all].", min=1, rich_help_panel=TRAINING)

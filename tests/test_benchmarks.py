@@ -25,8 +25,12 @@ from benchmarks import (
     roofline,
     tables,
     timing,
+    train,
+    train_tables,
+    training,
     without_counts,
 )
+from benchmarks.peers import processes
 
 # -------------------------------------------------------------------------------------------------------------- timing
 
@@ -566,3 +570,66 @@ def test_renew_replaces_between_the_marks_only(tmp_path):
     assert readme.read_text() == "before\n<!-- benchmark engine -->\nnew\n<!-- end -->\nafter\n"
     with pytest.raises(ValueError, match="no marks"):
         report.renew(readme, "kernels", "new")
+
+
+# ------------------------------------------------------------------------------------------------------------ training
+
+
+@pytest.fixture(scope="module")
+def pool():
+    made = processes.Processes()
+    yield made
+    made.close()
+
+
+@pytest.mark.parametrize("sizes", [(3, 9, 1), (4, 7, 8, 1)])
+@pytest.mark.parametrize("rule", train.RULES)
+def test_every_candidate_makes_the_same_training(sizes, rule, pool):
+    task = training.make(sizes, rule, 16, 30)
+    calls = dict(train._candidates(task, pool))
+    assert {"minirelu", "NumPy by hand"} <= calls.keys()
+    expected = calls["minirelu"]()
+    for name, call in calls.items():
+        training.check(task, name, call(), training.losses(task, expected))
+        for ours, theirs in zip(expected, call(), strict=True):
+            np.testing.assert_allclose(theirs, ours, rtol=1e-3, atol=1e-4, err_msg=name)
+
+
+def test_a_candidate_that_trains_something_else_is_found():
+    task = training.make((3, 9, 1), "adam", 2, 30)
+    right = training.minirelu(task, 1)()
+    expected = training.losses(task, right)
+    training.check(task, "right", right, expected)
+    with pytest.raises(AssertionError, match="idle"):
+        training.check(task, "idle", task.parameters, expected)
+    with pytest.raises(AssertionError, match="has trained nothing"):
+        training.check(task, "idle", task.parameters, training.losses(task, task.parameters))
+
+
+def test_the_cases_cover_what_they_should():
+    full = train.cases(quick=False)
+    assert {case.replicas for case in full if case.sizes == train.PAPER} == {1, 16, 128, 1024}
+    assert {case.sizes[0] for case in full if len(case.sizes) == 3} == {5, 8, 53, 81}
+    assert {len(case.sizes) - 2 for case in full} == {1, 4, 8}
+    assert {case.rule for case in full} == set(train.RULES)
+    assert set(train.cases(quick=True)) < set(full)
+
+
+def test_the_tables_of_the_trainings():
+    seconds = {
+        "minirelu": [1.0, 1.1],
+        "minirelu, one thread": [1.9, 2.0],
+        "JAX scan": [3.5, 3.2],
+        "PyTorch eager": [31.0, 34.0],
+    }
+    rows = [{"candidate": name, "seconds": times} for name, times in seconds.items()]
+    cases_ = [{"sizes": [8, 200, 1], "rule": "adam", "replicas": 16, "steps": 100, "rows": rows}]
+    cases_ += [{**cases_[0], "sizes": [8, *[200] * 4, 1]}]
+    result = {"cases": cases_, "rounds": 2, "machine": timing.machine(2), "missing": [], "compile_s": 5.0}
+    result |= {"steps": [{"steps": 100, "seconds": [0.01]}], "memory": [{"replicas": 16, "results_mb": 1, "peak_mb": 2}]}
+    text = train_tables.page(result)
+    assert "| **minirelu** | 656.2 |  |" in text
+    assert "| PyTorch eager | 20312.5 | 30.95 [30.91, 31.00] |" in text
+    verdicts = {goal.text.partition(": ")[2]: goal.verdict for goal in train_tables.judged(result)[:3]}
+    assert verdicts == {"the best JAX ÷ ours": "yes?", "PyTorch eager ÷ ours": "yes", "one core to two": "yes?"}
+    assert "8-4×200-1, adam, R = 16, 100 steps: the best peer ÷ ours" in text

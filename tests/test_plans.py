@@ -33,7 +33,7 @@ def test_optimisers_rates_and_momenta():
     def settings(**given):
         return {rule.name: rule.settings for rule in plans.from_options(given).rules}
 
-    assert settings(optimizer="Adam,sgd") == {"Adam": {"lr": 0.01, "beta1": 0.9}, "SGD": {"lr": 0.1}}
+    assert settings(optimizer="Adam,sgd") == {"Adam": {"lr": 0.001, "beta1": 0.9}, "SGD": {"lr": 0.1}}
     assert settings(optimizer="heavy-ball", lr="0.5") == {"heavy ball": {"lr": 0.5, "beta": 0.9}}
     assert settings(optimizer="sgd,ema-momentum", lr="1,2", beta="0.5") == {
         "SGD, lr 1": {"lr": 1},
@@ -97,9 +97,9 @@ def test_description():
         {"data": "/some/where/my.csv", "depth": "1,2", "batch_norm": True, "residual": True, "delta": "4"}
     )
     assert plans.describe(plan) == (
-        "90 trainings: 1, 2 hidden layers of 200 ReLUs with residual blocks and batch norm, batch 64, 20,000 steps, 3 seeds; "
+        "90 trainings: 1, 2 hidden layers of 200 ReLUs with residual blocks and batch norm, batch 64, 60,000 steps, 3 seeds; "
         "targets γ·y + δ, δ = 4 with y standardised."
     )
     assert plans.title(plan).startswith(
-        "my.csv: 1, 2 x 200 ReLUs, residual, batch norm, 20,000 steps, mean of 3 seeds with 95 %"
+        "my.csv: 1, 2 x 200 ReLUs, residual, batch norm, 60,000 steps, mean of 3 seeds with 95 %"
     )

@@ -90,6 +90,17 @@ def test_the_page_on_testing_is_true():
     assert "pre-activation (1,) of layer 0 is at its kink, and the gradient goes 2 of the way" in names["finding"]
 
 
+def test_the_example_of_the_page_on_training_runs(capsys):
+    names = {}
+    for block in blocks("docs/training.md"):
+        exec(compile(block, "training.md", "exec"), names)
+    result = names["result"]
+    assert result.step.tolist() == [0, 15_000, 30_000, 45_000, 60_000]
+    assert (result.dead[:3, -1] <= 2).all()
+    assert (result.dead[3:, -1] >= 40).all()
+    assert names["predictions"].shape == (442,)
+
+
 def test_links_in_the_documents_lead_somewhere():
     for document in (ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md")), ROOT / "benchmarks/README.md"):
         for target in re.findall(r"\]\(([^)#:]+)\)", document.read_text()):

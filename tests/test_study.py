@@ -48,12 +48,12 @@ def test_shards_cover_every_setting_once():
 
 def test_default_plan_is_the_papers_net_and_the_switches():
     plan = study.Plan()
-    assert (plan.widths, plan.batches, plan.depths, plan.steps) == ((200,), (64,), (1,), 20_000)
+    assert (plan.widths, plan.batches, plan.depths, plan.steps) == ((200,), (64,), (1,), 60_000)
     assert (plan.gammas, plan.deltas) == ((1.0, 1e-2, 1e-4), (0.0,))
     assert {rule.name for rule in plan.rules} == {"SGD", "heavy ball", "Nesterov", "Adam", "Adam, no momentum"}
     assert len(plan.seeds) >= 3
-    assert [len(shard.replicas) for shard in plan.shards()] == [9] * 5
-    assert plan.measured_at() == list(range(0, 20_001, 1000))
+    assert [len(shard.replicas) for shard in plan.shards()] == [5] * 5 + [4] * 5
+    assert plan.measured_at() == list(range(0, 60_001, 3000))
 
 
 @pytest.mark.parametrize(
@@ -85,7 +85,7 @@ def test_run_gives_every_replica_in_the_order_of_the_plan(outcomes_and_progress)
     expected = [(r.rule.name, *r[1:]) for r in TINY.replicas()]
     assert [key(o) for o in outcomes] == expected
     assert sorted(key(o) for part in kept for o in part) == sorted(expected)
-    assert {p.step for p in heard} == {0, 20, 40}
+    assert {0, 20, 40} <= {p.step for p in heard} <= set(range(41))
     assert all(len(p.moments) == len(p.shard.replicas) for p in heard)
     assert all([m.step for m in o.course] == [0, 20, 40] for o in outcomes)
 
@@ -214,7 +214,7 @@ def _stop(progress):
 
 def test_failure_in_a_worker_reaches_the_caller():
     loaded = np.ones((20, 2)), np.ones((19, 1))
-    with pytest.raises(Exception, match="broadcast"):
+    with pytest.raises(Exception, match=r"y must be float64 \(20\)"):
         study.run(TINY, workers=1, loaded=loaded)
 
 

@@ -122,6 +122,7 @@ def test_the_engine_runs_what_a_user_would_write(rule):
     [
         (Net(5, (12,)), 11, 90),
         (Net(1, (1,)), 1, 2),
+        (Net(2, (5,)), 30, 7),
         (Net(3, (17, 33, 7)), 6, 9),
         (Net(7, (33,)), 4, 4),
         (Net(53, (64, 33)), 64, 300),
@@ -337,7 +338,7 @@ JOB, STATE = make(NETS["residual, normalised"])
         ({"beta": JOB.beta + np.array([0, 0, 1])}, ValueError, "beta is 1.75 for replica 2; expected 0 <= beta < 1"),
         ({"gamma": JOB.gamma * np.nan}, ValueError, "gamma is nan"),
         ({"seeds": JOB.seeds.astype(np.int64)}, ShapeError, "seeds must be uint64"),
-        ({"batch": 91}, ValueError, "batch is 91, the data has 90 rows"),
+        ({"batch": 0}, ValueError, "batch is 0; expected at least 1"),
         ({"batch": 1}, ValueError, "at least 2 rows"),
         ({"record_at": np.array([3, 3])}, ValueError, "ascending steps from 0, the state's"),
         ({"record_at": np.array([2**32])}, ValueError, "below"),

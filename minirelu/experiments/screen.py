@@ -134,10 +134,12 @@ def _letter(x: float) -> str:
 
 
 def _short(x: float) -> str:
-    """Two significant digits in at most six characters: 0.0082, 222, 4,440, 3.2e-7."""
+    """Two significant digits in at most six characters: 0.0082, 222, 4,440, 3.2e-7; one where the exponent has two: 8e-13."""
     if 100 <= abs(x) < 1e5:
         return f"{x:,.0f}"
-    return f"{x:.2g}" if x == 0 or 1e-3 <= abs(x) < 100 else _exponent(f"{x:.1e}")
+    if x == 0 or 1e-3 <= abs(x) < 100:
+        return f"{x:.2g}"
+    return _exponent(f"{x:.1e}" if 9.95e-10 <= abs(x) < 9.95e9 else f"{x:.0e}")
 
 
 def _exponent(text: str) -> str:

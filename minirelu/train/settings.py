@@ -66,7 +66,9 @@ def setup(
     batch, steps, record_every = (
         _whole(name, n, low) for name, n, low in (("batch", batch, 1), ("steps", steps, 0), ("record_every", record_every, 1))
     )
-    kernels.training_checks.check_batch(batch, rows, net.batch_norm)
+    if batch > rows:
+        raise ValueError(f"batch is {batch}, the data has {rows} rows; expected 1 <= batch <= {rows}")
+    kernels.training_checks.check_batch(batch, net.batch_norm)
     keys, values = _replicas(seeds, numbers)
     bounded = {name: values[name] for name in values if name in kernels.training_checks.BOUNDS}
     kernels.training_checks.check_settings(bounded)
