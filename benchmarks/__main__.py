@@ -4,6 +4,7 @@
     python -m benchmarks engine                  a training step of small nets, one thread
     python -m benchmarks ideas                   what makes the kernels fast, switched off one idea at a time
     python -m benchmarks train                   whole training runs of many replicas
+    python -m benchmarks gpu                     the CUDA kernels on this machine's GPU
     python -m benchmarks all                     all four
     python -m benchmarks report                  the tables and the figure again, from the JSON that is there
     python -m benchmarks compare OLD NEW         what became quicker or slower; exit status 1 if a row of ours is slower
@@ -22,6 +23,8 @@ import tempfile
 from pathlib import Path
 from typing import Any
 
+from minirelu.errors import BackendUnavailableError
+
 RESULTS = Path(__file__).parent / "results"
 ROOT = Path(__file__).parent.parent
 README = ROOT / "README.md"
@@ -34,11 +37,11 @@ def main(arguments: list[str] | None = None) -> int:
     """Run one command; the exit status."""
     parser = _parser()
     given = parser.parse_args(arguments)
-    commands = {"kernels": _kernels, "engine": _engine, "ideas": _ideas, "train": _train}
+    commands = {"kernels": _kernels, "engine": _engine, "ideas": _ideas, "train": _train, "gpu": _gpu}
     commands |= {"all": _all, "report": _report, "compare": _compare}
     try:
         return commands[given.command](given)
-    except ValueError as error:  # a file or an axis that is not there: the sentence is enough
+    except (ValueError, BackendUnavailableError) as error:  # a file or an axis that is not there: the sentence is enough
         parser.error(str(error))
 
 
@@ -47,7 +50,7 @@ def _parser() -> argparse.ArgumentParser:
         prog="python -m benchmarks", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     commands = parser.add_subparsers(dest="command", required=True)
-    for name in ("kernels", "engine", "ideas", "train", "all"):
+    for name in ("kernels", "engine", "ideas", "train", "gpu", "all"):
         command = commands.add_parser(name)
         command.add_argument("--quick", action="store_true", help="a look in less than half a minute")
         command.add_argument("--dry", action="store_true", help="show the tables, write nothing")
@@ -104,6 +107,17 @@ def _ideas(given: argparse.Namespace) -> int:
     result = ideas.run(3 if given.quick else given.rounds)
     print(ideas.table(result))
     _keep(given, result, given.quick)
+    return 0
+
+
+def _gpu(given: argparse.Namespace) -> int:
+    os.environ.setdefault("XLA_PYTHON_CLIENT_PREALLOCATE", "false")  # JAX would take most of the card's memory for itself
+    from benchmarks import gpu, report
+
+    result = gpu.run(given.quick, lambda case: print(f"measured {case['kernel']} {case['shape']}", flush=True))
+    print(gpu.table(result))
+    if given.output or not (given.quick or given.dry):
+        report.write(given.output or RESULTS / "gpu.json", result)
     return 0
 
 
@@ -177,6 +191,11 @@ def _report(given: argparse.Namespace) -> int:
             from benchmarks import train_tables
 
             print(train_tables.page(result))
+        elif result["benchmark"] == "gpu":
+            from benchmarks import gpu
+
+            print(gpu.table(result))
+            continue
         else:
             continue  # not one of ours
         _renew(result)

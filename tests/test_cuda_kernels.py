@@ -54,9 +54,9 @@ def normal(shape, dtype, seed=0):
     return np.where(rng.random(shape) < 0.1, strange, values)
 
 
-def filled(like):
+def filled(cupy, like):
     """Device arrays full of what no kernel writes."""
-    return [fake_cupy.ndarray(np.full_like(a, 7)) for a in like]
+    return [cupy.asarray(np.full_like(a, 7)) for a in like]
 
 
 def reference(name, *arguments):
@@ -69,12 +69,12 @@ def check_forward(cupy, z, skip, b, version, in_place=False):
     for name, inputs in (("bias_relu_forward", (z, b)), ("residual_relu", (z, skip, b))):
         expected = reference(name, *inputs)
         source = cupy.asarray(z)
-        y, *others = filled(expected)
+        y, *others = filled(cupy, expected)
         y = source if in_place else y
         kernels.KERNELS[name].cuda(source, cupy.asarray(b), y, *others, cupy.asarray(skip), version=version)
         for found, right in zip((y, *others), expected, strict=True):
             assert_same_bits(found, right)
-    counts = filled(expected[2:])
+    counts = filled(cupy, expected[2:])
     kernels.KERNELS["count_units"].cuda(cupy.asarray(z), *counts, version=version)
     for found, right in zip(counts, reference("count_units", z), strict=True):
         assert_same_bits(found, right)
@@ -84,7 +84,7 @@ def check_backward(cupy, g, mask, version, in_place=False):
     """dz bit for bit, db within the bound of kernels/relu_backward.py."""
     dz, db = reference("relu_backward", g, mask)
     source = cupy.asarray(g)
-    found = [source, *filled([db])] if in_place else filled([dz, db])
+    found = [source, *filled(cupy, [db])] if in_place else filled(cupy, [dz, db])
     kernels.KERNELS["relu_backward"].cuda(source, cupy.asarray(mask), *found, version=version)
     assert_same_bits(found[0], dz)
     ours = found[1].get()
@@ -103,7 +103,7 @@ def check_step(cupy, rule, shape, dtype, version):
         moved, new = [s.copy() for s in state], np.empty_like(x)
         with np.errstate(all="ignore"):
             kernels.KERNELS[rule].reference(x, g, new, c, *moved)
-        found, *on_device = filled([new]) + [cupy.asarray(s) for s in state]
+        found, *on_device = filled(cupy, [new]) + [cupy.asarray(s) for s in state]
         kernels.KERNELS[rule].cuda(cupy.asarray(x), cupy.asarray(g), found, cupy.asarray(c), *on_device, version=version)
         for ours, right in zip((found, *on_device), (new, *moved), strict=True):
             assert_same_bits(ours, right)

@@ -6,6 +6,7 @@ import cuda_on_cpu
 import numpy as np
 import pytest
 from numpy.testing import assert_allclose, assert_array_equal
+from test_study import TINY, changed, train_all
 from test_train_mlp import NETS, arrays, assert_same, make, picked
 
 from minirelu import kernels, train
@@ -200,3 +201,15 @@ def test_a_planted_fault_is_found(name):
     job, state = make(NETS["residual, normalised"] if "norm" in name or "variance" in name else NETS["two layers"], R=2, batch=5, record_at=(0, 3))
     with pytest.raises((cuda_on_cpu.KernelError, AssertionError)):
         assert_close(run(job, state, seed=4, flavour=cuda_on_cpu.WATCHED, change=change, threads=32), reference(job, state), np.float64)
+
+
+def test_a_study_on_the_gpu():
+    plan = changed(TINY, steps=10, every=5, depths=(2,), rules=TINY.rules[:2])
+    with cuda_on_cpu.installed():
+        found = train_all(changed(plan, device="cuda"))
+    right = train_all(changed(plan, kernels="reference"))
+    assert found.keys() == right.keys()
+    for name, outcome in found.items():
+        for ours, theirs in zip(outcome.course, right[name].course, strict=True):
+            assert (ours.step, ours.layers) == (theirs.step, theirs.layers)
+            assert_allclose(ours.mse, theirs.mse, rtol=1e-4)
