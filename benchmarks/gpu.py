@@ -275,5 +275,7 @@ def table(result: dict[str, Any]) -> str:
     train = result["train"]
     lines += ["", f"Training {train['replicas']} × {train['steps']:,} steps of {train['sizes']}:"]
     lines += [f"- {name}: {min(seconds):.3g} s" for name, seconds in train["seconds"].items()]
-    lines.append(f"- Figure 1, {train['replicas']} × {train['figure_1']['steps']:,} steps: {train['figure_1']['seconds']:.3g} s")
+    lines.append(
+        f"- Figure 1, {train['replicas']} × {train['figure_1']['steps']:,} steps: {train['figure_1']['seconds']:.3g} s"
+    )
     return "\n".join(lines)

@@ -71,12 +71,13 @@ def _torch(cupy: Any, torch: Any, kernel: str, a: dict[str, Any]) -> dict[str, C
         dz = torch.where(on, g, 0.0)
         return dz, dz.sum(-2, keepdim=True)
 
-    function, letters = {
+    table: dict[str, tuple[Callable[..., Any], tuple[str, ...]]] = {
         "bias_relu_forward": (forward, ("z", "b")),
         "residual_relu": (forward, ("z", "b", "skip")),
         "relu_backward": (backward, ("g", "on")),
         "count_units": (counted, ("y",)),
-    }[kernel]
+    }
+    function, letters = table[kernel]
     inputs = [tensors[letter] for letter in letters]
     compiled = torch.compile(function, dynamic=False)
 

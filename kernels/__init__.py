@@ -10,11 +10,12 @@
 
     z, skip, y, g, dz (..., B, O)   b, db (..., 1, O)   counts int64 (..., O)   mask uint32 (..., B, ceil(O/32)), see mask.py
 
-One file a kernel: formula, NumPy reference, Numba, CUDA (its text in the .cu beside it). This file alone decides which of them runs: by the type of the
-array, then by its size. `using("reference" | "numba" | "cuda")` and the variable MINIRELU_KERNELS override it; a backend
-that is asked for by name never falls back. Inputs may be non-contiguous (they are copied once), and anything on the host
-with DLPack or `__array_interface__` (tensors of PyTorch, arrays of JAX), whose memory is used as it is; `out=z` and `out=g`
-work in place; any other overlap, a read-only or a wrongly shaped output is refused before anything is written.
+One file a kernel: formula, NumPy reference, Numba, CUDA (its text in the .cu beside it). This file alone decides which of
+them runs: by the type of the array, then by its size. `using("reference" | "numba" | "cuda")` and the variable
+MINIRELU_KERNELS override it; a backend that is asked for by name never falls back. Inputs may be non-contiguous (they are
+copied once), and anything with DLPack, `__array_interface__` or `__cuda_array_interface__` (tensors of PyTorch, arrays of
+JAX), whose memory is used as it is; `out=z` and `out=g` work in place; any other overlap, a read-only or a wrongly shaped
+output is refused before anything is written.
 """
 
 from __future__ import annotations
@@ -80,7 +81,9 @@ def _no_sums(x: np.ndarray) -> tuple[int, int, Any]:
 BACKENDS = ("reference", "numba", "cuda")
 _COMPILED = ("auto", "numba")  # the choices that run compiled loops on NumPy arrays, once they are ready
 KERNELS = {
-    "bias_relu_forward": Kernel(_bias_relu_forward.reference, _bias_relu_forward.numba, _bias_relu_forward.cuda, _counters, True),
+    "bias_relu_forward": Kernel(
+        _bias_relu_forward.reference, _bias_relu_forward.numba, _bias_relu_forward.cuda, _counters, True
+    ),
     "residual_relu": Kernel(_residual_relu.reference, _residual_relu.numba, _residual_relu.cuda, _counters, True),
     "relu_backward": Kernel(_relu_backward.reference, _relu_backward.numba, _relu_backward.cuda, _sums, True),
     "count_units": Kernel(_count_units.reference, _count_units.numba, _count_units.cuda, _two_counters),
@@ -358,7 +361,10 @@ def train_mlp(
 
 
 def training_backend(backend: str | None = None) -> str:
-    """What `train_mlp` would run: "reference", "numba" or "cuda" (asked for by name only). Raises `ValueError` or `BackendUnavailableError`."""
+    """What `train_mlp` would run: "reference", "numba" or "cuda" (if asked for by name).
+
+    Raises `ValueError` or `BackendUnavailableError`.
+    """
     choice = _choice.get() if backend is None else backend
     if choice == "auto":
         return "reference" if _jit.missing() else "numba"

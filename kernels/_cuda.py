@@ -108,8 +108,13 @@ class Shape(NamedTuple):
         x = min(THREADS, 32 * -(-units // (32 * V)))
         return cls(array.size // (rows * units), rows, units, V, x, THREADS // x)
 
-    strips = property(lambda self: -(-self.units // (self.V * self.x)))
-    slabs = property(lambda self: -(-self.rows // ROWS))
+    @property
+    def strips(self) -> int:
+        return -(-self.units // (self.V * self.x))
+
+    @property
+    def slabs(self) -> int:
+        return -(-self.rows // ROWS)
 
     @property
     def sizes(self) -> tuple[int, int, int]:

@@ -38,7 +38,9 @@ def run(job: Job, state: State, on_progress: OnProgress) -> Records:
 
     targets = (job.gamma[:, None] * job.y + job.delta[:, None]).astype(job.X.dtype)
     here = _Device(
-        *(cupy.asarray(a) for a in (job.X, targets, job.X_eval)),
+        cupy.asarray(job.X),
+        cupy.asarray(targets),
+        cupy.asarray(job.X_eval),
         [cupy.asarray(a) for a in state.parameters],
         [[cupy.asarray(a) for a in slot] for slot in state.slots],
         [cupy.asarray(a) for a in state.running],
@@ -46,11 +48,11 @@ def run(job: Job, state: State, on_progress: OnProgress) -> Records:
     records, R, step, first = empty_records(job), len(job.seeds), state.step, state.step
     length, latest = int(job.record_at[-1]) - first, (np.full(R, np.nan), records.active[:, 0], records.nonfinite[:, 0] + 1)
     for t, stop in enumerate(job.record_at.tolist()):
-        for step in _trained(cupy, job, here, step, stop):
-            on_progress(R * (step - first), R * length, *standing(*latest))
+        for now in _trained(cupy, job, here, step, stop):
+            on_progress(R * (now - first), R * length, *standing(*latest))
         step, latest = stop, _measured(cupy, job, here)
-        for kept, now in zip(records, latest, strict=True):
-            kept[:, t] = now
+        for kept, measured in zip(records, latest, strict=True):
+            kept[:, t] = measured
     on_progress(R * length, R * length, *standing(*latest))
     for mine, theirs in zip(_arrays(state), _arrays(here), strict=True):
         mine[...] = theirs.get()
@@ -128,7 +130,9 @@ def _measured(xp: Any, job: Job, here: _Device) -> tuple[np.ndarray, np.ndarray,
     parts = [_evaluated(xp, job.net, here.X_eval[i : i + EVALUATED], here) for i in range(0, len(job.X_eval), EVALUATED)]
     predictions = np.concatenate([p.get() for p, _, _ in parts], axis=-1).astype(np.float64)
     errors = (((predictions - job.delta[:, None]) / job.gamma[:, None] - job.y_eval) ** 2).mean(axis=-1)
-    active, nonfinite = (np.sum([np.concatenate([c.get() for c in part[i]], axis=-1) for part in parts], axis=0) for i in (1, 2))
+    active, nonfinite = (
+        np.sum([np.concatenate([c.get() for c in part[i]], axis=-1) for part in parts], axis=0) for i in (1, 2)
+    )
     return np.where(np.isfinite(errors), errors, np.nan), active, nonfinite
 
 

@@ -1,9 +1,10 @@
 """The launches of train_mlp.cu: a block a replica, thousands of steps a launch. Nets too large for a block go to cuBLAS.
 
-`run(job, state, on_progress)` is all that is called from outside; job and state are NumPy's, the copies on the device are made here.
+`run(job, state, on_progress)` is all that is called from outside; job and state are NumPy's, the copies on the device are
+made here.
 
 - all of a replica fits a block's shared memory: it stays there for a whole launch;
-- else, up to `LARGEST` bytes a replica: the same text on global memory, which the second cache holds;
+- else, up to `LARGEST` bytes a replica: the same text on global memory, behind the second cache;
 - else `_train_mlp_batched.py`: products of all replicas at once by cuBLAS, a step by step.
 """
 

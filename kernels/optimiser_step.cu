@@ -8,7 +8,9 @@
 template <class Rule, int states, class T, int V, int N> __device__ __forceinline__ void steps(STEP(T)) {
     const i64 stride = i64(gridDim.x) * blockDim.x * V;
     for (i64 r = blockIdx.y; r < columns; r += gridDim.y) {
-        const Coefficients<T> own = {c, columns, r};
+        T kept[Rule::count];  // in registers
+        for (int k = 0; k < Rule::count; k++) kept[k] = c[k * columns + r];
+        const Coefficients<T> own = {kept};
         for (i64 first = (i64(blockIdx.x) * blockDim.x + threadIdx.x) * V; first < size; first += N * stride) {
             Pack<T, V> xs[N], gs[N], ms[N] = {}, vs[N] = {};
 #pragma unroll

@@ -34,6 +34,23 @@ __device__ __forceinline__ double power(double base, u64 n) {
     return product;
 }
 
+// Move the parameter `cell` against its gradient g; its states lie one and two times PARAMETERS further on.
+template <class T> __device__ __noinline__ void update(const i64 *table, const T *coefficients, T *cell, T g) {
+    const Coefficients<T> c = {coefficients};
+    T *first = cell + table[PARAMETERS], *second = first + table[PARAMETERS];
+    const T x = *cell;
+    T m = table[STATES] > 0 ? *first : T(0), v = table[STATES] > 1 ? *second : T(0);
+    switch (table[RULE]) {
+        case SGD: *cell = Sgd::step(x, g, m, v, c); break;
+        case HEAVY_BALL: *cell = HeavyBall::step(x, g, m, v, c); break;
+        case NESTEROV: *cell = Nesterov::step(x, g, m, v, c); break;
+        case EMA: *cell = Ema::step(x, g, m, v, c); break;
+        default: *cell = Adam::step(x, g, m, v, c);
+    }
+    if (table[STATES] > 0) *first = m;
+    if (table[STATES] > 1) *second = v;
+}
+
 template <class T> struct Training {
     const i64 *table, *line;
     T *cells;           // of this replica: parameters, states, running statistics, then what a step needs
@@ -55,19 +72,7 @@ template <class T> struct Training {
         return cells + (table[RESIDUAL] && l > 1 ? before[H] : before[R]);
     }
 
-    // Move the parameter `cell` against its gradient g.
-    __device__ __forceinline__ void move(T *cell, T g) const {
-        const Coefficients<T> c = {at(AT_C), 1, 0};
-        T none = 0, &x = *cell;
-        T &m = size(STATES) > 0 ? cell[size(PARAMETERS)] : none, &v = size(STATES) > 1 ? cell[2 * size(PARAMETERS)] : none;
-        switch (size(RULE)) {
-            case SGD: x = Sgd::step(x, g, m, v, c); break;
-            case HEAVY_BALL: x = HeavyBall::step(x, g, m, v, c); break;
-            case NESTEROV: x = Nesterov::step(x, g, m, v, c); break;
-            case EMA: x = Ema::step(x, g, m, v, c); break;
-            default: x = Adam::step(x, g, m, v, c);
-        }
-    }
+    __device__ __forceinline__ void move(T *cell, T g) const { update(table, at(AT_C), cell, g); }
 
     // The coefficients of the update number step + 1, by one thread.
     __device__ __forceinline__ void coefficients(u64 step) const {
@@ -307,8 +312,8 @@ __device__ __forceinline__ void run(
     EACH(k, int(kept)) parameters[r * kept + k] = t.cells[k];
 }
 
-#define ENTRY(name, T, here)                                                                                             \
-    extern "C" __global__ void __launch_bounds__(256, 3) name(                                                              \
+#define ENTRY(name, T, here, blocks)                                                                                     \
+    extern "C" __global__ void __launch_bounds__(256, blocks) name(                                                      \
         const i64 *table, const T *X, const T *targets, const T *X_eval, const double *y_eval, const u64 *seeds,         \
         const double *settings, T *parameters, T *memory, const i64 *record_at, double *loss, u64 *active,               \
         u64 *nonfinite, i64 step, i64 begin, i64 end                                                                     \
@@ -316,7 +321,7 @@ __device__ __forceinline__ void run(
         run<T, here>(table, X, targets, X_eval, y_eval, seeds, settings, parameters, memory, record_at, loss, active,    \
                      nonfinite, step, begin, end);                                                                       \
     }
-ENTRY(train_mlp_shared_f32, float, true)
-ENTRY(train_mlp_global_f32, float, false)
-ENTRY(train_mlp_shared_f64, double, true)
-ENTRY(train_mlp_global_f64, double, false)
+ENTRY(train_mlp_shared_f32, float, true, 3)
+ENTRY(train_mlp_global_f32, float, false, 3)
+ENTRY(train_mlp_shared_f64, double, true, 2)
+ENTRY(train_mlp_global_f64, double, false, 2)

@@ -9,6 +9,7 @@
 #define __shared__ /* only in `extern __shared__ ... arena[]`, which cuda_on_cpu.cpp defines */
 #define __forceinline__ inline __attribute__((always_inline))
 #define __align__(n) __attribute__((aligned(n)))
+#define __noinline__ __attribute__((noinline))
 #define __launch_bounds__(...)
 
 struct dim3 { unsigned x, y, z; };

@@ -5,7 +5,7 @@
 
 A seed shuffles the order of the threads (0: in order, 1: reversed). PLAIN is quick; WATCHED switches threads between any two
 accesses to memory and reports races, accesses outside of the arrays and shared memory that is read before it is written;
-ADDRESS is AddressSanitizer's, for a process of its own. A launch that goes wrong raises `KernelError` with the lines of the .cu.
+ADDRESS is AddressSanitizer's, for a process of its own. A launch that goes wrong raises `KernelError` with lines of the .cu.
 """
 
 import contextlib
@@ -117,7 +117,9 @@ class Library:
         """`count_units.cu:42` of an address in the library."""
         maps = [line.split() for line in Path("/proc/self/maps").read_text().splitlines() if str(self.path) in line]
         base = min(int(fields[0].split("-")[0], 16) for fields in maps)
-        found = subprocess.run(["addr2line", "-e", self.path, hex(address - base - 1)], capture_output=True, text=True, check=True)
+        found = subprocess.run(
+            ["addr2line", "-e", self.path, hex(address - base - 1)], capture_output=True, text=True, check=True
+        )
         return found.stdout.strip().split("/")[-1].split(" ")[0]
 
 

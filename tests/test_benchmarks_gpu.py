@@ -46,7 +46,10 @@ def test_the_whole_run(card, tmp_path, capsys):
     forward, *_, adam = result["cases"]
     names = [row["candidate"] for row in forward["rows"]]
     assert names == [gpu.COPY, "minirelu", *(f"minirelu, step {k}" for k in (1, 2, 3)), "CuPy"]
-    assert [row["bytes"] for row in forward["rows"][:2]] == [2 * 4 * 300 * 132, 4 * (2 * 300 * 132 + 132 + 300 * 5) + 2 * 8 * 132]
+    assert [row["bytes"] for row in forward["rows"][:2]] == [
+        2 * 4 * 300 * 132,
+        4 * (2 * 300 * 132 + 132 + 300 * 5) + 2 * 8 * 132,
+    ]
     assert [row["bytes"] for row in adam["rows"][1:]] == [7 * 4 * 2 * 8 * 12] * 3
     assert all(seconds > 0 for case in result["cases"] for row in case["rows"] for seconds in row["seconds"])
     assert max(result["train"]["against_the_cpu"]["loss_relative_difference"]) < 1e-3
@@ -57,7 +60,9 @@ def test_the_whole_run(card, tmp_path, capsys):
 
 
 def test_a_wrong_result_stops_the_run(card, monkeypatch):
-    monkeypatch.setattr(gpu_peers, "_formulas", lambda xp, kernel, a: lambda: (a["z"], a["z"] > 0, *[a["z"][0].astype(np.int64)] * 2))
+    monkeypatch.setattr(
+        gpu_peers, "_formulas", lambda xp, kernel, a: lambda: (a["z"], a["z"] > 0, *[a["z"][0].astype(np.int64)] * 2)
+    )
     with pytest.raises(AssertionError, match="CuPy: y of bias_relu_forward is wrong"):
         gpu.run(quick=True)
 

@@ -1,4 +1,4 @@
-"""The training kernel in CUDA C++, executed on the CPU, against the NumPy reference: batches, losses, counts, and to the bit."""
+"""The training kernel in CUDA C++, executed on the CPU, against the NumPy reference: batches, losses, counts, bits."""
 
 import copy
 
@@ -20,7 +20,9 @@ PATHS = ["shared", "global", "batched"]
 BOUND = {np.float64: 1e-10, np.float32: 1e-3}  # relative, of losses over 20 steps; kernels/train_mlp.py
 
 
-def run(job, state, path="shared", seed=0, flavour=cuda_on_cpu.PLAIN, threads=64, change=lambda s: s, on_progress=lambda *_: None):
+def run(
+    job, state, path="shared", seed=0, flavour=cuda_on_cpu.PLAIN, threads=64, change=lambda s: s, on_progress=lambda *_: None
+):
     """(records, the state afterwards) of the CUDA training, by way of `path`."""
     state = copy.deepcopy(state)
     with pytest.MonkeyPatch.context() as patch, cuda_on_cpu.installed(seed=seed, flavour=flavour, change=change) as cupy:
@@ -153,8 +155,9 @@ def test_long_runs_are_several_launches(monkeypatch):
 
 
 def test_what_fits_no_block_goes_to_the_batched_products():
-    fits = make(Net(8, (200,)), batch=64, dtype=np.float32)[0]
-    assert _train_mlp_cuda.Layout.of(fits).cells * 4 < 80 << 10  # three blocks of Figure 1's net on a multiprocessor
+    fits = make(Net(5, (200,)), batch=64, dtype=np.float32)[0]
+    block = _train_mlp_cuda.Layout.of(fits).cells * 4 + 12 * 64 + 1024  # the system takes the last
+    assert 3 * block <= 228 << 10  # three blocks of Figure 1's net on a multiprocessor of an H200
     large = make(Net(8, (1000,) * 3), R=1, batch=64, dtype=np.float32)[0]
     assert _train_mlp_cuda.Layout.of(large).cells * 4 > _train_mlp_cuda.LARGEST
 
@@ -177,11 +180,15 @@ def test_without_a_gpu_it_is_refused(monkeypatch):
         train.train_mlp(np.ones((9, 2)), np.arange(9.0), steps=1, seeds=0, backend="cuda", batch=2)
 
 
+DERIVATIVES = "EACH(i, n) at(AT_E)[i] = (at(AT_E)[i] - targets[rows[i]]) * T(2.0 / n);"
 FAULTS = {
     "batches of another key": ("0x9E3779B9u, k1", "0x9E3779B8u, k1"),
     "the step after": ("u64(step));\n        const i64 record", "u64(step) + 1);\n        const i64 record"),
-    "missing barrier": ("forward(n, true);\n        EACH(i, n) at(AT_E)[i] = (at(AT_E)[i] - targets[rows[i]]) * T(2.0 / n);\n        __syncthreads();", "forward(n, true);\n        EACH(i, n) at(AT_E)[i] = (at(AT_E)[i] - targets[rows[i]]) * T(2.0 / n);"),
-    "weights moved before they were used": ("D[k] = size(RESIDUAL) ? sum + D[k] : sum;\n            }\n            __syncthreads();", "D[k] = size(RESIDUAL) ? sum + D[k] : sum;\n            }"),
+    "missing barrier": (f"{DERIVATIVES}\n        __syncthreads();", DERIVATIVES),
+    "weights moved before they were used": (
+        "D[k] = size(RESIDUAL) ? sum + D[k] : sum;\n            }\n            __syncthreads();",
+        "D[k] = size(RESIDUAL) ? sum + D[k] : sum;\n            }",
+    ),
     ">= at the kink": ("r[k] > T(0) ? D[k] : T(0)", "r[k] >= T(0) ? D[k] : T(0)"),
     "a moving average of the biased variance": ("T(double(n) / (n - 1)) * spread", "spread"),
     "a gradient for the bias before batch norm": ("else if (!size(NORM))", "else"),
@@ -189,7 +196,9 @@ FAULTS = {
 }
 
 
-@pytest.mark.parametrize("name", FAULTS)
+@pytest.mark.parametrize(
+    "name", [*list(FAULTS)[:4], *(pytest.param(name, marks=pytest.mark.long) for name in list(FAULTS)[4:])]
+)
 def test_a_planted_fault_is_found(name):
     """Some by the watcher, some by comparison with the reference; the cheap half of the entries is enough."""
     old, new = FAULTS[name]
@@ -198,9 +207,16 @@ def test_a_planted_fault_is_found(name):
         assert source.count(old) == 1, "the text has changed: plant this fault anew"
         return source.replace(old, new).replace("ENTRY(train_mlp_shared_f32", "//").replace("ENTRY(train_mlp_global", "//")
 
-    job, state = make(NETS["residual, normalised"] if "norm" in name or "variance" in name else NETS["two layers"], R=2, batch=5, record_at=(0, 3))
+    job, state = make(
+        NETS["residual, normalised"] if "norm" in name or "variance" in name else NETS["two layers"],
+        R=2,
+        batch=5,
+        record_at=(0, 3),
+    )
     with pytest.raises((cuda_on_cpu.KernelError, AssertionError)):
-        assert_close(run(job, state, seed=4, flavour=cuda_on_cpu.WATCHED, change=change, threads=32), reference(job, state), np.float64)
+        assert_close(
+            run(job, state, seed=4, flavour=cuda_on_cpu.WATCHED, change=change, threads=32), reference(job, state), np.float64
+        )
 
 
 def test_a_study_on_the_gpu():
