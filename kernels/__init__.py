@@ -355,9 +355,9 @@ def train_mlp(
         from . import _train_mlp_cuda
 
         return _train_mlp_cuda.run(job, state, on_progress)
-    from . import _train_mlp_loops  # which imports Numba, so at the first use only
+    from . import _train_mlp_run  # which imports Numba, so at the first use only
 
-    return _train_mlp_loops.run(job, state, on_progress)
+    return _train_mlp_run.run(job, state, on_progress)
 
 
 def training_backend(backend: str | None = None) -> str:

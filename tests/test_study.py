@@ -12,7 +12,7 @@ import fake_cupy
 import numpy as np
 import pytest
 
-from minirelu import data, init, losses, nn, optim, train
+from minirelu import data, init, losses, monitor, nn, optim, train
 from minirelu.experiments import plans, study
 
 RULES = (study.Rule("SGD", "SGD", {"lr": 0.1}), study.Rule("Adam", "Adam", {"lr": 0.01, "beta1": 0.9}))
@@ -155,6 +155,16 @@ def test_options_of_the_net(fields):
             prediction, relus = forward_by_hand(net, X.astype(plan.dtype))
         assert [layer.dead for layer in outcome.course[0].layers] == [int((h <= 0).all(axis=0).sum()) for h in relus]
         np.testing.assert_allclose(outcome.course[0].mse, ((prediction - y) ** 2).mean(), rtol=1e-5)  # float32, 36 terms
+
+
+def test_units_are_counted_as_the_monitor_counts_them():
+    plan = changed(TINY, steps=1, every=1, seeds=(4,), gammas=(1.0,), rules=RULES[:1], depths=(4,), widths=(60,))
+    (outcome,) = train_all(plan).values()
+    net = study.build(plan, outcome.replica.net, 5, np.random.default_rng(4))
+    rows = monitor.UnitActivity.over(net, data.load("gaussian")[0].astype(np.float32), warn=False).report()
+    expected = [study.Units(r.units, r.dead, r.nearly_dead, r.linear, r.nonfinite) for r in rows]
+    assert list(outcome.course[0].layers) == expected
+    assert all(any(getattr(units, kind) for units in expected) for kind in ("dead", "nearly_dead", "linear"))
 
 
 def forward_by_hand(net, X):
