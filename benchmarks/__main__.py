@@ -5,7 +5,8 @@
     python -m benchmarks ideas                   what makes the kernels fast, switched off one idea at a time
     python -m benchmarks train                   whole training runs of many replicas
     python -m benchmarks sweep                   overhead, efficiency and reading of sweeps, and their cost model
-    python -m benchmarks all                     all five
+    python -m benchmarks gpu                     the CUDA kernels on this machine's GPU
+    python -m benchmarks all                     all five but gpu
     python -m benchmarks report                  the tables and the figure again, from the JSON that is there
     python -m benchmarks compare OLD NEW         what became quicker or slower; exit status 1 if a row of ours is slower
 
@@ -23,6 +24,8 @@ import tempfile
 from pathlib import Path
 from typing import Any
 
+from minirelu.errors import BackendUnavailableError
+
 RESULTS = Path(__file__).parent / "results"
 ROOT = Path(__file__).parent.parent
 README = ROOT / "README.md"
@@ -35,11 +38,11 @@ def main(arguments: list[str] | None = None) -> int:
     """Run one command; the exit status."""
     parser = _parser()
     given = parser.parse_args(arguments)
-    commands = {"kernels": _kernels, "engine": _engine, "ideas": _ideas, "train": _train, "sweep": _sweep}
+    commands = {"kernels": _kernels, "engine": _engine, "ideas": _ideas, "train": _train, "sweep": _sweep, "gpu": _gpu}
     commands |= {"all": _all, "report": _report, "compare": _compare}
     try:
         return commands[given.command](given)
-    except ValueError as error:  # a file or an axis that is not there: the sentence is enough
+    except (ValueError, BackendUnavailableError) as error:  # a file or an axis that is not there: the sentence is enough
         parser.error(str(error))
 
 
@@ -48,7 +51,7 @@ def _parser() -> argparse.ArgumentParser:
         prog="python -m benchmarks", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     commands = parser.add_subparsers(dest="command", required=True)
-    for name in ("kernels", "engine", "ideas", "train", "sweep", "all"):
+    for name in ("kernels", "engine", "ideas", "train", "sweep", "gpu", "all"):
         command = commands.add_parser(name)
         command.add_argument("--quick", action="store_true", help="a look in less than half a minute")
         command.add_argument("--dry", action="store_true", help="show the tables, write nothing")
@@ -107,6 +110,17 @@ def _ideas(given: argparse.Namespace) -> int:
     result = ideas.run(3 if given.quick else given.rounds)
     print(ideas.table(result))
     _keep(given, result, given.quick)
+    return 0
+
+
+def _gpu(given: argparse.Namespace) -> int:
+    os.environ.setdefault("XLA_PYTHON_CLIENT_PREALLOCATE", "false")  # JAX would take most of the card's memory for itself
+    from benchmarks import gpu, report
+
+    result = gpu.run(given.quick, lambda case: print(f"measured {case['kernel']} {case['shape']}", flush=True))
+    print(gpu.table(result))
+    if given.output or not (given.quick or given.dry):
+        report.write(given.output or RESULTS / "gpu.json", result)
     return 0
 
 
@@ -195,6 +209,11 @@ def _report(given: argparse.Namespace) -> int:
             for case in result["cases"]:
                 terminal.show_case(case)
             terminal.show_summary(result)
+        elif result["benchmark"] == "gpu":
+            from benchmarks import gpu
+
+            print(gpu.table(result))
+            continue
         elif result["benchmark"] in shown:
             print(shown[result["benchmark"]](result))
         else:

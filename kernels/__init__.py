@@ -10,11 +10,12 @@
 
     z, skip, y, g, dz (..., B, O)   b, db (..., 1, O)   counts int64 (..., O)   mask uint32 (..., B, ceil(O/32)), see mask.py
 
-One file a kernel: formula, NumPy reference, Numba. This file alone decides which of them runs: by the type of the
-array, then by its size. `using("reference" | "numba" | "cuda")` and the variable MINIRELU_KERNELS override it; a backend
-that is asked for by name never falls back. Inputs may be non-contiguous (they are copied once), and anything on the host
-with DLPack or `__array_interface__` (tensors of PyTorch, arrays of JAX), whose memory is used as it is; `out=z` and `out=g`
-work in place; any other overlap, a read-only or a wrongly shaped output is refused before anything is written.
+One file a kernel: formula, NumPy reference, Numba, CUDA (its text in the .cu beside it). This file alone decides which of
+them runs: by the type of the array, then by its size. `using("reference" | "numba" | "cuda")` and the variable
+MINIRELU_KERNELS override it; a backend that is asked for by name never falls back. Inputs may be non-contiguous (they are
+copied once), and anything with DLPack, `__array_interface__` or `__cuda_array_interface__` (tensors of PyTorch, arrays of
+JAX), whose memory is used as it is; `out=z` and `out=g` work in place; any other overlap, a read-only or a wrongly shaped
+output is refused before anything is written.
 """
 
 from __future__ import annotations
@@ -32,7 +33,7 @@ import numpy as np
 from ..backend import array_module
 from ..errors import BackendUnavailableError
 from . import _checks as checks
-from . import _jit
+from . import _cuda, _jit
 from . import _train_mlp_checks as training_checks
 from . import bias_relu_forward as _bias_relu_forward
 from . import count_units as _count_units
@@ -54,7 +55,8 @@ class Kernel(NamedTuple):
 
     reference: Callable[..., Any]
     numba: Any  # a _jit.Builder
-    scratch: Callable[[np.ndarray], tuple[int, int, Any]]  # the first array -> tasks, columns and dtype of partial sums
+    cuda: Callable[..., None] | None  # None: what is small is not worth a launch, and CuPy arrays go another way
+    scratch: Callable[[np.ndarray], tuple[int, int, Any]]  # Numba's: the first array -> tasks, columns, dtype of partial sums
     streams: bool = False  # whether the third array may be written past the cache
 
 
@@ -85,15 +87,19 @@ def _one_task(x: np.ndarray) -> tuple[int, int, Any]:
 BACKENDS = ("reference", "numba", "cuda")
 _COMPILED = ("auto", "numba")  # the choices that run compiled loops on NumPy arrays, once they are ready
 KERNELS = {
-    "bias_relu_forward": Kernel(_bias_relu_forward.reference, _bias_relu_forward.numba, _counters, True),
-    "residual_relu": Kernel(_residual_relu.reference, _residual_relu.numba, _counters, True),
-    "relu_backward": Kernel(_relu_backward.reference, _relu_backward.numba, _sums, True),
-    "count_units": Kernel(_count_units.reference, _count_units.numba, _two_counters),
-    "small_affine": Kernel(_small_affine.reference, _small_affine.numba, _one_task),
-    "small_affine_backward": Kernel(_small_affine.reference_backward, _small_affine.numba_backward, _one_task),
-} | {rule: Kernel(_optimiser_step.reference[rule], _optimiser_step.numba[rule], _no_sums) for rule in _optimiser_step.RULES}
+    "bias_relu_forward": Kernel(
+        _bias_relu_forward.reference, _bias_relu_forward.numba, _bias_relu_forward.cuda, _counters, True
+    ),
+    "residual_relu": Kernel(_residual_relu.reference, _residual_relu.numba, _residual_relu.cuda, _counters, True),
+    "relu_backward": Kernel(_relu_backward.reference, _relu_backward.numba, _relu_backward.cuda, _sums, True),
+    "count_units": Kernel(_count_units.reference, _count_units.numba, _count_units.cuda, _two_counters),
+    "small_affine": Kernel(_small_affine.reference, _small_affine.numba, None, _one_task),
+    "small_affine_backward": Kernel(_small_affine.reference_backward, _small_affine.numba_backward, None, _one_task),
+} | {
+    rule: Kernel(_optimiser_step.reference[rule], _optimiser_step.numba[rule], _optimiser_step.cuda[rule], _no_sums)
+    for rule in _optimiser_step.RULES
+}
 
-_NO_CUDA = "this version has no CUDA kernels yet; CuPy arrays run the reference on the GPU"
 _DEFAULT = os.environ.get("MINIRELU_KERNELS", "auto")
 _choice: ContextVar[str] = ContextVar("minirelu_kernels", default=_DEFAULT)
 _F32, _F64, _U32, _I64 = (np.dtype(t) for t in (np.float32, np.float64, np.uint32, np.int64))
@@ -110,8 +116,12 @@ _NOTHING = {1: np.empty((0, 0), np.uint8), 4: np.empty((0, 0), np.float32), 8: n
 
 def available() -> dict[str, dict[str, str]]:
     """{kernel: {backend: "ok" or the reason why it cannot run here}}."""
-    why = {"reference": "", "numba": _jit.missing(), "cuda": _NO_CUDA}
-    return {kernel: {backend: why[backend] or "ok" for backend in BACKENDS} for kernel in (*KERNELS, "train_mlp")}
+    why = {"reference": "", "numba": _jit.missing(), "cuda": _cuda.missing()}
+    table = {kernel: {backend: why[backend] or "ok" for backend in BACKENDS} for kernel in (*KERNELS, "train_mlp")}
+    for kernel, made in KERNELS.items():
+        if made.cuda is None:
+            table[kernel]["cuda"] = "small layers run on the CPU only; CuPy arrays take the kernels for all sizes"
+    return table
 
 
 @contextmanager
@@ -151,7 +161,7 @@ def warm_up(dtype: Any = np.float32) -> float:
 def _check_backend(backend: str, asker: str) -> None:
     if backend not in ("auto", *BACKENDS):
         raise ValueError(f"{asker} was given {backend!r}; expected one of auto, {', '.join(BACKENDS)}")
-    reason = _jit.missing() if backend == "numba" else _NO_CUDA if backend == "cuda" else ""
+    reason = _jit.missing() if backend == "numba" else _cuda.missing() if backend == "cuda" else ""
     if reason:
         raise BackendUnavailableError(f"{asker} asked for the {backend} kernels: {reason}")
 
@@ -163,10 +173,12 @@ def _backend(array: Array) -> str:
         if choice == "auto":
             return "reference" if _jit.missing() else "numba"
         _check_backend(choice, "the variable MINIRELU_KERNELS")  # using() has checked its own
+        if choice == "cuda":
+            raise BackendUnavailableError("the cuda kernels run on CuPy arrays, got a NumPy array; use to_device or auto")
         return choice
     if choice == "numba":
         raise BackendUnavailableError("the numba kernels run on NumPy arrays, got a CuPy array; use to_host or auto")
-    return "reference"
+    return "reference" if choice == "reference" or _cuda.missing() else "cuda"
 
 
 def _quick(x: Array) -> bool:
@@ -183,9 +195,12 @@ def _run(kernel: str, *arrays: Array) -> Any:
     loops = _ready.get(kernel)
     if loops is not None and _quick(first):
         return loops(*arrays, _NOTHING[first.itemsize if kernel == "relu_backward" else 1], -1, -1)
-    if _backend(first) == "reference" or first.size == 0:
+    if (backend := _backend(first)) == "reference" or first.size == 0:
         with np.errstate(all="ignore"):
             return KERNELS[kernel].reference(*arrays)
+    launch = KERNELS[kernel].cuda
+    if backend == "cuda" and launch is not None:  # no CuPy array is ever given to a kernel without
+        return launch(*arrays)
     return _run_compiled(kernel, arrays)
 
 
@@ -435,16 +450,24 @@ def train_mlp(
     no use. Raises `TypeError`, `ShapeError` or `ValueError` before anything runs. Formulas: kernels/train_mlp.py.
     """
     training_checks.check(job, state)
-    if training_backend(backend) == "reference":
+    chosen = training_backend(backend)
+    if chosen == "reference":
         with np.errstate(all="ignore"):
             return _train_mlp.reference(job, state, on_progress)
+    if chosen == "cuda":
+        from . import _train_mlp_cuda
+
+        return _train_mlp_cuda.run(job, state, on_progress)
     from . import _train_mlp_run  # which imports Numba, so at the first use only
 
     return _train_mlp_run.run(job, state, on_progress)
 
 
 def training_backend(backend: str | None = None) -> str:
-    """What `train_mlp` would run: "reference" or "numba". Raises `ValueError` or `BackendUnavailableError`."""
+    """What `train_mlp` would run: "reference", "numba" or "cuda" (if asked for by name).
+
+    Raises `ValueError` or `BackendUnavailableError`.
+    """
     choice = _choice.get() if backend is None else backend
     if choice == "auto":
         return "reference" if _jit.missing() else "numba"

@@ -5,6 +5,7 @@ Each function returns the arrays as the loops want them: NumPy or CuPy, C-contig
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Sequence
 from typing import Any
 
@@ -12,6 +13,7 @@ import numpy as np
 
 from ..backend import array_module, module_name
 from ..errors import ShapeError
+from . import _cuda
 from ._pool import owns
 from .mask import BITS, words
 from .optimiser_step import RULES
@@ -20,6 +22,7 @@ Array = Any
 
 _F32, _F64, _U32 = (np.dtype(t) for t in (np.float32, np.float64, np.uint32))
 _ndarray = np.ndarray
+_CUDA, _CUDA_MANAGED = 2, 13  # DLPack's numbers
 
 
 def plain(z: Any, b: Any, out: Any, mask: Any) -> bool:
@@ -129,23 +132,35 @@ def step(
 def array(name: str, x: Any) -> Array:
     """`x` as a NumPy or CuPy array over the same memory.
 
-    Raises `TypeError` if it is neither and offers neither DLPack on the host nor `__array_interface__`.
+    Raises `TypeError` if it is neither and offers neither DLPack nor `__array_interface__` nor `__cuda_array_interface__`,
+    or if it lies on a GPU that CuPy does not find.
     """
     if isinstance(x, np.ndarray) or module_name(x) == "cupy":
         return x
     if hasattr(x, "__dlpack__") and hasattr(x, "__dlpack_device__"):
         if x.__dlpack_device__()[0] != 1:
-            raise TypeError(f"{name} is a {type(x).__name__} on a device; the host's kernels need it on the CPU")
+            return _on_device(name, x).from_dlpack(x)
         try:
             return np.from_dlpack(x)
         except (BufferError, RuntimeError, TypeError) as error:
             raise TypeError(f"{name} is a {type(x).__name__} that gives no array by DLPack: {error}") from error
     if hasattr(x, "__array_interface__") and not isinstance(x, np.generic):
         return np.asarray(x)
+    if hasattr(x, "__cuda_array_interface__"):
+        return _on_device(name, x).asarray(x)
     raise TypeError(
         f"{name} must be a NumPy or CuPy array, or anything on the CPU with DLPack or __array_interface__, "
         f"got {type(x).__name__}"
     )
+
+
+def _on_device(name: str, x: Any) -> Any:
+    """CuPy, for a tensor on a GPU."""
+    kind = x.__dlpack_device__()[0] if hasattr(x, "__dlpack_device__") else _CUDA
+    reason = _cuda.missing() if kind in (_CUDA, _CUDA_MANAGED) else "only CUDA devices are known"
+    if reason:
+        raise TypeError(f"{name} is a {type(x).__name__} on a device; the host's kernels need it on the CPU ({reason})")
+    return sys.modules["cupy"]
 
 
 def given(name: str, x: Any, axes: int = 2) -> Array:

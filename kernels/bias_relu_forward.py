@@ -16,6 +16,7 @@ from __future__ import annotations
 import numpy as np
 
 from ..backend import array_module
+from . import _cuda
 from ._jit import AHEAD, ROWS, SPARE
 from .mask import BITS, pack
 
@@ -117,3 +118,21 @@ def numba(njit, lanes, streaming, residual=False):
         return met
 
     return loops
+
+
+PARTS = ("bias_relu_forward", "residual_relu")
+
+
+def cuda(z, b, y, mask, active, nonfinite, skip, version=3, kernel="bias_relu_forward"):
+    """The launch of bias_relu_forward.cu; `version` is a step of its ladder, each with the same result."""
+    shape, xp = _cuda.Shape.of(z, b, y, skip), array_module(z)
+    arrays = (z, b, skip, y, mask, active, nonfinite)
+    entry = shape.entry(kernel, version, z.dtype)
+    if version == 3:
+        scratch = shape.scratch(xp, xp.uint32)
+        _cuda.launch(PARTS, entry, (shape.stay(),), (shape.x, shape.y), (*arrays, *scratch, *shape.sizes), shared=shape.shared)
+        return
+    for counted in (mask, active, nonfinite):
+        counted.fill(0)
+    threads = z.size if version == 1 else z.size // shape.units * -(-shape.units // (32 * shape.V)) * 32
+    _cuda.launch(PARTS, entry, _cuda.spread(threads), (_cuda.THREADS,), (*arrays, *shape.sizes))

@@ -13,6 +13,7 @@ from __future__ import annotations
 import numpy as np
 
 from ..backend import array_module
+from . import _cuda
 from ._jit import ROWS, SPARE
 
 
@@ -57,3 +58,17 @@ def numba(njit, lanes, streaming):
                     nonfinite[r, j] += np.int64(on[task, wild + j])
 
     return loops
+
+
+def cuda(y, active, nonfinite, version=3):
+    """The launch of count_units.cu; `version` is a step of its ladder, each with the same result."""
+    shape, xp = _cuda.Shape.of(y), array_module(y)
+    entry = shape.entry("count_units", version, y.dtype)
+    if version == 3:
+        arguments = (y, active, nonfinite, *shape.scratch(xp, xp.uint32), *shape.sizes)
+        _cuda.launch(("count_units",), entry, (shape.stay(),), (shape.x, shape.y), arguments, shared=shape.shared)
+        return
+    active.fill(0)
+    nonfinite.fill(0)
+    threads = y.size if version == 1 else shape.replicas * shape.slabs * shape.units // shape.V
+    _cuda.launch(("count_units",), entry, _cuda.spread(threads), (_cuda.THREADS,), (y, active, nonfinite, *shape.sizes))

@@ -21,6 +21,7 @@ from collections.abc import Callable
 import numpy as np
 
 from ..backend import array_module
+from . import _cuda
 
 # Parameters that one task of a thread walks.
 TASK = 1 << 14
@@ -155,3 +156,25 @@ numba = {
     "ema": _with_velocity(averaged=True, looks_ahead=False),
     "adam": _with_moments,
 }
+
+
+PARTS = ("_rules.h", "optimiser_step")
+
+
+def _launcher(rule):
+    def cuda(x, g, new, c, *state, version=3):
+        """The launch of optimiser_step.cu; `version` is a step of its ladder, each with the same result."""
+        columns = c.shape[1]
+        size, V = x.size // columns, 16 // x.itemsize
+        whole = size % V == 0 and not any(_cuda.address(a) % 16 for a in (x, g, new, *state))
+        step = version if whole else 1
+        blocks = -(-size // (_cuda.THREADS * (V if step > 1 else 1) * (2 if step > 2 else 1)))
+        grid = (min(blocks, _cuda.BLOCKS * _cuda.attribute("MultiProcessorCount")), min(columns, 1 << 15))
+        m, v = (*state, x, x)[:2]  # where a rule has no such state, an array that it does not read
+        entry = f"{rule}_{step}_{_cuda.TYPES[x.dtype.name]}"
+        _cuda.launch(PARTS, entry, grid, (_cuda.THREADS,), (x, g, new, c, m, v, columns, size))
+
+    return cuda
+
+
+cuda = {rule: _launcher(rule) for rule in RULES}

@@ -13,6 +13,7 @@ from __future__ import annotations
 import numpy as np
 
 from ..backend import array_module
+from . import _cuda
 from ._jit import AHEAD, ROWS, SPARE
 from .mask import BITS, unpack
 
@@ -71,3 +72,23 @@ def numba(njit, lanes, streaming):
                     db[r, j] += partial[task, j]
 
     return loops
+
+
+def cuda(g, mask, dz, db, version=3):
+    """The launch of relu_backward.cu; `version` is a step of its ladder, which differ in the order of db's sums alone."""
+    shape, xp = _cuda.Shape.of(g, dz, db), array_module(g)
+    entry = shape.entry("relu_backward", version, g.dtype)
+    columns, block = shape.replicas * shape.units, (_cuda.THREADS,)
+    if version == 1:
+        _cuda.launch(("relu_backward",), entry, _cuda.spread(columns), block, (g, mask, dz, db, *shape.sizes))
+        return
+    partial, tickets = shape.scratch(xp, g.dtype)
+    if version == 2:
+        partial = xp.empty(columns * shape.slabs, g.dtype)
+        threads = _cuda.spread(columns * shape.slabs // shape.V)
+        _cuda.launch(("relu_backward",), entry, threads, block, (g, mask, dz, partial, *shape.sizes))
+        add = f"relu_backward_sum_{_cuda.TYPES[g.dtype.name]}"
+        _cuda.launch(("relu_backward",), add, _cuda.spread(columns), block, (partial, db, *shape.sizes))
+        return
+    arguments = (g, mask, dz, db, partial, tickets, *shape.sizes)
+    _cuda.launch(("relu_backward",), entry, (shape.stay(),), (shape.x, shape.y), arguments, shared=shape.shared)

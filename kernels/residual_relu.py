@@ -20,3 +20,7 @@ def reference(z, b, y, mask, active, nonfinite, skip):
 
 def numba(njit, lanes, streaming):
     return bias_relu_forward.numba(njit, lanes, streaming, residual=True)
+
+
+def cuda(z, b, y, mask, active, nonfinite, skip, version=3):
+    bias_relu_forward.cuda(z, b, y, mask, active, nonfinite, skip, version, kernel="residual_relu")

@@ -23,8 +23,8 @@ Bound    the backends and the engine differ in the order of sums and in contract
          1e-6 and 4e-15). Deeper or wider nets part earlier in float32: at 4 layers of 200 units Adam's losses differ by 2e-3
          after 100 steps, at 8 layers with batch norm by up to 6e-2; in float64 both by 7e-15. What holds for all lengths is
          that outcomes are equal as distributions.
-Backends reference (NumPy, one replica after another) and numba (_train_mlp_loops.py). The engine runs the same `Job` and
-         `State` in minirelu/train/with_engine.py.
+Backends reference (NumPy, one replica after another), numba (_train_mlp_loops.py), cuda (_train_mlp_cuda.py). The engine
+         runs the same `Job` and `State` in minirelu/train/with_engine.py.
 """
 
 from __future__ import annotations

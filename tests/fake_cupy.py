@@ -31,6 +31,8 @@ class ndarray:
     ndim = property(lambda self: self._array.ndim)
     size = property(lambda self: self._array.size)
     nbytes = property(lambda self: self._array.nbytes)
+    itemsize = property(lambda self: self._array.itemsize)
+    data = property(lambda self: types.SimpleNamespace(ptr=self._array.ctypes.data))
     strides = property(lambda self: self._array.strides)
     base = property(lambda self: None if self._array.base is None else ndarray(self._array.base))
     flags = property(lambda self: Flags(self._array.flags))
@@ -129,6 +131,8 @@ def asarray(value, dtype=None):
     """The one way from host to device."""
     if isinstance(value, ndarray):
         return value if dtype is None or value.dtype == dtype else value.astype(dtype)
+    if hasattr(value, "__cuda_array_interface__"):
+        return value.array
     return ndarray(np.array(value, dtype=dtype))
 
 
@@ -149,6 +153,7 @@ def installed(gpu=True):
     """`import cupy` finds this module; `gpu` is what `cupy.cuda.is_available()` says."""
     module = Module("cupy")
     module.ndarray, module.asarray, module.array = ndarray, asarray, asarray
+    module.from_dlpack = lambda tensor: tensor.__dlpack__()
     module.cuda = types.SimpleNamespace(is_available=lambda: gpu)
     before = sys.modules.get("cupy")
     sys.modules["cupy"] = module

@@ -1,9 +1,20 @@
-"""On a machine with a GPU: the engine on CuPy arrays equals the engine on NumPy arrays. Elsewhere skipped, with the reason."""
+"""On a machine with a GPU: kernels and engine on CuPy arrays equal those on NumPy arrays. Elsewhere skipped, with the reason.
+
+`make gpu` runs this file, and the tests whose names begin with test_sanitized under compute-sanitizer once more.
+"""
+
+import copy
+import importlib
+import importlib.util
+import warnings
 
 import numpy as np
 import pytest
+from numpy.testing import assert_allclose, assert_array_equal
+from test_cuda_kernels import DTYPES, SHAPES, VERSIONS, bits, check_backward, check_forward, check_step, normal, reference
+from test_train_mlp import NETS, make
 
-from minirelu import Tensor, ops
+from minirelu import Tensor, kernels, ops
 from minirelu.backend import to_device, to_host
 from minirelu.errors import BackendUnavailableError
 
@@ -30,3 +41,92 @@ def test_a_fused_layer_on_the_device_equals_the_host(dtype):
     tolerance = 130 * np.finfo(dtype).eps
     for host, device in zip(*found, strict=True):
         np.testing.assert_allclose(device, host, rtol=tolerance, atol=100 * tolerance)
+
+
+@pytest.fixture
+def cupy():
+    on_device(np.zeros(1))
+    return importlib.import_module("cupy")
+
+
+LARGE = [(1000, 4100), (16384, 1027), (7, 300, 200)]
+
+
+@pytest.mark.gpu
+@pytest.mark.parametrize("dtype", DTYPES)
+@pytest.mark.parametrize("version", VERSIONS)
+@pytest.mark.parametrize("shape", [*SHAPES, *LARGE])
+def test_every_step_of_the_ladder(cupy, shape, version, dtype):
+    z, skip, g, b = (normal(s, dtype, k) for k, s in enumerate((shape, shape, shape, (*shape[:-2], 1, shape[-1]))))
+    for in_place in (False, True):
+        check_forward(cupy, z, skip, b, version, in_place)
+        check_backward(cupy, g, reference("bias_relu_forward", z, b)[1], version, in_place)
+
+
+@pytest.mark.gpu
+@pytest.mark.parametrize("rule", kernels._optimiser_step.RULES)
+def test_optimisers_have_the_bits_of_numpy(cupy, rule):
+    for version in VERSIONS:
+        for dtype in DTYPES:
+            for shape in ((1, 1), (33, 5), (3, 4, 5), (2, 33, 40), (3, 700, 900)):
+                check_step(cupy, rule, shape, dtype, version)
+
+
+@pytest.mark.gpu
+def test_db_is_the_same_at_every_call(cupy):
+    g = np.random.default_rng(0).normal(size=(4096, 1000)).astype(np.float32)
+    mask = cupy.asarray(kernels.mask.pack(g > -1))
+    found = [kernels.relu_backward(cupy.asarray(g), mask)[1].get() for _ in range(20)]
+    assert all((bits(again) == bits(found[0])).all() for again in found)
+
+
+@pytest.mark.gpu
+@pytest.mark.parametrize("library", ["torch", "jax"])
+def test_tensors_of_other_libraries_are_taken_without_a_copy(cupy, library):
+    if importlib.util.find_spec(library) is None:
+        pytest.skip(f"{library} is not installed")
+    z, b = cupy.asarray(normal((64, 200), np.float32)), cupy.asarray(normal((1, 200), np.float32, 1))
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        loaded = importlib.import_module("torch" if library == "torch" else "jax.dlpack")
+        theirs = [loaded.from_dlpack(a) for a in (z, b)]
+    found, right = kernels.bias_relu_forward(*theirs), kernels.bias_relu_forward(z, b)
+    for ours, expected in zip(found, right, strict=True):
+        assert_array_equal(bits(ours.get()), bits(expected.get()))
+    if library == "torch":
+        assert kernels.bias_relu_forward(*theirs, out=theirs[0])[0].data.ptr == z.data.ptr
+
+
+@pytest.mark.gpu
+@pytest.mark.parametrize("name", NETS)
+@pytest.mark.parametrize("path", ["block", "batched"])
+def test_training_is_the_references(cupy, name, path, monkeypatch):
+    if path == "batched":
+        monkeypatch.setattr("minirelu.kernels._train_mlp_cuda.LARGEST", 0)
+        monkeypatch.setattr("minirelu.kernels._cuda.attribute", lambda name: 0 if "Shared" in name else 132)
+    job, state = make(NETS[name], "adam", record_at=(0, 1, 20))
+    sides = []
+    for side in ("cuda", "reference"):
+        own = copy.deepcopy(state)
+        sides.append((kernels.train_mlp(job, own, backend=side), own))
+    (found, theirs), (right, ours) = sides
+    assert_allclose(found.loss, right.loss, rtol=1e-10)
+    assert_array_equal(found.active, right.active)
+    for a, b in zip(theirs.parameters, ours.parameters, strict=True):
+        assert_allclose(a, b, rtol=1e-9, atol=1e-9)
+
+
+@pytest.mark.gpu
+def test_sanitized_kernels(cupy):
+    for shape in ((3, 33), (131, 40)):
+        z, b = normal(shape, np.float32), normal((1, shape[-1]), np.float32, 1)
+        for version in VERSIONS:
+            check_forward(cupy, z, z, b, version)
+            check_backward(cupy, z, reference("bias_relu_forward", z, b)[1], version)
+            check_step(cupy, "adam", shape, np.float32, version)
+
+
+@pytest.mark.gpu
+def test_sanitized_training(cupy):
+    job, state = make(NETS["residual, normalised"], R=2, batch=5, record_at=(1, 2))
+    kernels.train_mlp(job, state, backend="cuda")

@@ -6,6 +6,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from minirelu import kernels
+
 ROOT = Path(__file__).parent.parent
 
 
@@ -106,3 +108,11 @@ def test_links_in_the_documents_lead_somewhere():
     for document in (ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md")), ROOT / "benchmarks/README.md"):
         for target in re.findall(r"\]\(([^)#:]+)\)", document.read_text()):
             assert (document.parent / target).exists(), f"{document.name} links to {target}"
+
+
+def test_the_example_of_the_cuda_page_runs_with_and_without_a_gpu():
+    (example,) = blocks("docs/cuda.md")
+    names = {}
+    exec(compile(example, "docs/cuda.md", "exec"), names)
+    assert names["why"] == kernels.available()["relu_backward"]["cuda"]
+    assert type(names["y"]).__module__.partition(".")[0] == ("cupy" if names["why"] == "ok" else "numpy")

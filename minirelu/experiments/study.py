@@ -259,7 +259,9 @@ def _prepared(shard: Shard, X: np.ndarray, y: np.ndarray) -> tuple[Job, State]:
 
 
 def _train(plan: Plan, job: Job, state: State, heard: OnProgress) -> Records:
-    """By the compiled kernel; by the engine on a GPU, and with the reference kernels."""
+    """By the compiled kernel, on a GPU by the one in CUDA; by the engine with the other kernels that the plan may name."""
+    if plan.device == "cuda" and plan.kernels in ("auto", "cuda"):
+        return kernels.train_mlp(job, state, backend="cuda", on_progress=heard)
     if plan.device == "cuda":
         return with_engine.run(job, state, heard, place=backend.to_device)
     if kernels.training_backend() == "reference":

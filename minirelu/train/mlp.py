@@ -118,8 +118,9 @@ def train_mlp(
     Everything is measured at step 0, every `record_every` steps, and the last, on `X_eval` and `y_eval` (raw, as X and y):
     by default on all rows, or if there are more than 4096, on 4096 of them drawn by seed 0.
 
-    `backend`: "numba" (one compiled loop), "engine" (nets and optimisers of this library), "reference" (plain NumPy), or
-    "auto": numba where it can run, else the engine. Replicas are trained in chunks, so that memory stays bounded.
+    `backend`: "numba" (one compiled loop), "engine" (nets and optimisers of this library), "reference" (plain NumPy),
+    "cuda" (a block of the GPU a replica; tested on a CPU only, see docs/cuda.md), or "auto": numba where it can run, else the
+    engine. Replicas are trained in chunks, so that memory stays bounded.
     `on_progress(done, total, loss, dead)` hears of replica-steps, and of the latest mean error and share of dead units.
 
     Raises `ShapeError`, `ValueError`, `TypeError` or `BackendUnavailableError` with a sentence before anything runs.

@@ -1,0 +1,74 @@
+"""python -m benchmarks gpu, with the CPU in the place of the card: it measures what it says, and refuses what is wrong."""
+
+import json
+import time
+import types
+
+import cuda_on_cpu
+import numpy as np
+import pytest
+
+from benchmarks import __main__ as command
+from benchmarks import gpu, gpu_peers
+from minirelu.kernels import _train_mlp_cuda
+
+pytestmark = pytest.mark.skipif(bool(cuda_on_cpu.missing()), reason=cuda_on_cpu.missing() or "g++ is there")
+
+
+class Event:
+    def record(self):
+        self.time = time.perf_counter()
+
+    def synchronize(self):
+        pass
+
+
+@pytest.fixture
+def card(monkeypatch):
+    """A stand-in for CuPy that also knows what the benchmark asks of the card."""
+    properties = {"name": b"a CPU", "multiProcessorCount": 2, "totalGlobalMem": 1 << 30}
+    with cuda_on_cpu.installed() as cupy:
+        cupy.cuda.Event, cupy.cuda.get_elapsed_time = Event, lambda a, b: 1e3 * (b.time - a.time)
+        cupy.cuda.runtime = types.SimpleNamespace(
+            getDeviceProperties=lambda device: properties, driverGetVersion=lambda: 13000, runtimeGetVersion=lambda: 13000
+        )
+        cupy.get_default_memory_pool = lambda: types.SimpleNamespace(free_all_blocks=lambda: None)
+        monkeypatch.setattr(gpu_peers, "missing", lambda: ["torch", "jax"])
+        monkeypatch.setattr(_train_mlp_cuda, "THREADS", 32)
+        yield cupy
+
+
+def test_the_whole_run(card, tmp_path, capsys):
+    output = tmp_path / "gpu.json"
+    assert command.main(["gpu", "--quick", "--output", str(output)]) == 0
+    result = json.loads(output.read_text())
+    assert result["gpu"]["name"] == "a CPU"
+    forward, *_, adam = result["cases"]
+    names = [row["candidate"] for row in forward["rows"]]
+    assert names == [gpu.COPY, "minirelu", *(f"minirelu, step {k}" for k in (1, 2, 3)), "CuPy"]
+    assert [row["bytes"] for row in forward["rows"][:2]] == [
+        2 * 4 * 300 * 132,
+        4 * (2 * 300 * 132 + 132 + 300 * 5) + 2 * 8 * 132,
+    ]
+    assert [row["bytes"] for row in adam["rows"][1:]] == [7 * 4 * 2 * 8 * 12] * 3
+    assert all(seconds > 0 for case in result["cases"] for row in case["rows"] for seconds in row["seconds"])
+    assert max(result["train"]["against_the_cpu"]["loss_relative_difference"]) < 1e-3
+    assert max(result["train"]["against_the_cpu"]["dead_share_difference"]) == 0
+    table = capsys.readouterr().out
+    assert "| `relu_backward` 300×132 float32 | minirelu, step 3 |" in table
+    assert "Figure 1, 4 × 10 steps" in table
+
+
+def test_a_wrong_result_stops_the_run(card, monkeypatch):
+    monkeypatch.setattr(
+        gpu_peers, "_formulas", lambda xp, kernel, a: lambda: (a["z"], a["z"] > 0, *[a["z"][0].astype(np.int64)] * 2)
+    )
+    with pytest.raises(AssertionError, match="CuPy: y of bias_relu_forward is wrong"):
+        gpu.run(quick=True)
+
+
+def test_without_a_card_the_reason_is_said(monkeypatch, capsys):
+    monkeypatch.setitem(__import__("sys").modules, "cupy", None)
+    with pytest.raises(SystemExit):
+        command.main(["gpu", "--quick"])
+    assert "CuPy is not installed" in capsys.readouterr().err

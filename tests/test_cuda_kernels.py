@@ -1,0 +1,322 @@
+"""The .cu texts, executed on the CPU behind the launchers that start them on a GPU, against the NumPy references.
+
+The stand-in for CuPy runs every launch of a fiber a CUDA thread, in an order shuffled by a seed (cuda_on_cpu.py).
+"""
+
+import functools
+import os
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import cuda_on_cpu
+import fake_cupy
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from numpy.testing import assert_array_equal
+
+from minirelu import kernels
+from minirelu.errors import BackendUnavailableError
+from minirelu.kernels import _cuda
+from minirelu.kernels.optimiser_step import RULES
+from minirelu.testing.strategies import special
+
+pytestmark = pytest.mark.skipif(bool(cuda_on_cpu.missing()), reason=cuda_on_cpu.missing() or "g++ is there")
+KERNELS = Path(_cuda.__file__).parent
+DTYPES = [np.float32, np.float64]
+VERSIONS = [1, 2, 3]
+# ragged and whole rows of 16 bytes; one slab of 128 rows and several; one strip of 1024 units and several
+SHAPES = [(1, 1), (3, 33), (2, 36), (5, 4, 31), (129, 5), (2, 130, 132), (257, 64), (2, 1028), (1, 1025)]
+
+
+def bits(array):
+    """The bit patterns, every NaN as one NaN, so that -0 differs from +0."""
+    array = np.array(array)
+    if array.dtype.kind == "f":
+        array[np.isnan(array)] = np.nan
+    return array.view(f"u{array.itemsize}")
+
+
+def assert_same_bits(found, expected):
+    found = found.get()
+    assert found.dtype == expected.dtype
+    assert_array_equal(bits(found), bits(expected))
+
+
+def normal(shape, dtype, seed=0):
+    """Normal numbers, some of them infinite, NaN or ±0."""
+    rng = np.random.default_rng(seed)
+    values = rng.normal(size=shape).astype(dtype)
+    strange = rng.choice(np.array([np.inf, -np.inf, np.nan, 0.0, -0.0], dtype), shape)
+    return np.where(rng.random(shape) < 0.1, strange, values)
+
+
+def filled(cupy, like):
+    """Device arrays full of what no kernel writes."""
+    return [cupy.asarray(np.full_like(a, 7)) for a in like]
+
+
+def reference(name, *arguments):
+    with kernels.using("reference"), np.errstate(all="ignore"):
+        return getattr(kernels, name)(*arguments)
+
+
+def check_forward(cupy, z, skip, b, version, in_place=False):
+    """Both forward kernels and the counts of their results."""
+    for name, inputs in (("bias_relu_forward", (z, b)), ("residual_relu", (z, skip, b))):
+        expected = reference(name, *inputs)
+        source = cupy.asarray(z)
+        y, *others = filled(cupy, expected)
+        y = source if in_place else y
+        kernels.KERNELS[name].cuda(source, cupy.asarray(b), y, *others, cupy.asarray(skip), version=version)
+        for found, right in zip((y, *others), expected, strict=True):
+            assert_same_bits(found, right)
+    counts = filled(cupy, expected[2:])
+    kernels.KERNELS["count_units"].cuda(cupy.asarray(z), *counts, version=version)
+    for found, right in zip(counts, reference("count_units", z), strict=True):
+        assert_same_bits(found, right)
+
+
+def check_backward(cupy, g, mask, version, in_place=False):
+    """dz bit for bit, db within the bound of kernels/relu_backward.py."""
+    dz, db = reference("relu_backward", g, mask)
+    source = cupy.asarray(g)
+    found = [source, *filled(cupy, [db])] if in_place else filled(cupy, [dz, db])
+    kernels.KERNELS["relu_backward"].cuda(source, cupy.asarray(mask), *found, version=version)
+    assert_same_bits(found[0], dz)
+    ours = found[1].get()
+    sound = np.isfinite(dz).all(axis=-2, keepdims=True)
+    with np.errstate(all="ignore"):
+        bound = 2 * dz.shape[-2] * np.finfo(dz.dtype).eps * np.abs(dz).sum(axis=-2, keepdims=True)
+        assert (np.abs(ours - db) <= bound)[sound].all()
+    assert_array_equal(ours[~sound], db[~sound])  # infinities and NaN do not depend on the order
+
+
+def check_step(cupy, rule, shape, dtype, version):
+    x, g = normal(shape, dtype), normal(shape, dtype, 1)
+    state = [np.abs(normal(shape, dtype, 2 + i)) for i in range(len(RULES[rule][1]))]
+    for columns in {1, shape[0] if len(shape) == 3 else 1}:
+        c = np.abs(np.random.default_rng(5).normal(size=(len(RULES[rule][0]), columns))).astype(dtype)
+        moved, new = [s.copy() for s in state], np.empty_like(x)
+        with np.errstate(all="ignore"):
+            kernels.KERNELS[rule].reference(x, g, new, c, *moved)
+        found, *on_device = filled(cupy, [new]) + [cupy.asarray(s) for s in state]
+        kernels.KERNELS[rule].cuda(cupy.asarray(x), cupy.asarray(g), found, cupy.asarray(c), *on_device, version=version)
+        for ours, right in zip((found, *on_device), (new, *moved), strict=True):
+            assert_same_bits(ours, right)
+
+
+# ------------------------------------------------------------------------------------------------------- every step
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+@pytest.mark.parametrize("version", VERSIONS)
+def test_every_step_of_the_ladder_equals_the_reference(version, dtype):
+    for seed, shape in enumerate(SHAPES):
+        z, skip, g = (normal(shape, dtype, s) for s in (0, 1, 2))
+        b = normal((*shape[:-2], 1, shape[-1]), dtype, 3)
+        mask = reference("bias_relu_forward", z, b)[1]
+        with cuda_on_cpu.installed(seed=seed) as cupy:
+            check_forward(cupy, z, skip, b, version, in_place=seed % 2 == 1)
+            check_backward(cupy, g, mask, version, in_place=seed % 2 == 1)
+
+
+@pytest.mark.parametrize("rule", RULES)
+@pytest.mark.parametrize("version", VERSIONS)
+def test_optimiser_steps_have_the_bits_of_numpy(rule, version):
+    for dtype in DTYPES:
+        for shape in ((1, 1), (33, 5), (3, 4, 5), (2, 33, 40)):
+            with cuda_on_cpu.installed(seed=3) as cupy:
+                check_step(cupy, rule, shape, dtype, version)
+
+
+def property_of_ragged_sizes(flavour, sizes):
+    @given(data=st.data(), version=st.sampled_from(VERSIONS), dtype=st.sampled_from(DTYPES), seed=st.integers(0, 2**16))
+    def holds(data, version, dtype, seed):
+        R, B, O = (data.draw(st.integers(1, high)) for high in sizes)  # noqa: E741
+        z, skip, g = (normal((R, B, O), dtype, seed + s) for s in (0, 1, 2))
+        b = normal((R, 1, O), dtype, seed + 3)
+        with cuda_on_cpu.installed(seed=seed, flavour=flavour, multiprocessors=1 + seed % 3) as cupy:
+            check_forward(cupy, z, skip, b, version)
+            check_backward(cupy, g, reference("bias_relu_forward", z, b)[1], version)
+
+    return holds
+
+
+test_ragged_sizes_in_any_order_of_threads = settings(max_examples=20)(property_of_ragged_sizes(cuda_on_cpu.PLAIN, (3, 300, 70)))
+test_no_race_and_no_access_outside = settings(max_examples=6)(property_of_ragged_sizes(cuda_on_cpu.WATCHED, (2, 140, 40)))
+test_more_races_that_are_not_there = pytest.mark.long(
+    settings(max_examples=300)(property_of_ragged_sizes(cuda_on_cpu.WATCHED, (3, 400, 150)))
+)
+
+
+@pytest.mark.parametrize("rule", ["sgd", "adam"])
+def test_optimisers_touch_nothing_else(rule):
+    for version in VERSIONS:
+        with cuda_on_cpu.installed(seed=9, flavour=cuda_on_cpu.WATCHED) as cupy:
+            check_step(cupy, rule, (2, 7, 12), np.float32, version)
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+@pytest.mark.parametrize("version", VERSIONS)
+def test_the_table_of_special_values(version, dtype):
+    """Every special value plus every special value, in every place of a word; as a gradient at active and inactive units."""
+    values = special(dtype)
+    z = np.resize(values, (len(values), 40))
+    with cuda_on_cpu.installed() as cupy:
+        for b in values:
+            check_forward(cupy, z, z[::-1].copy(), np.full((1, 40), b, dtype), version)
+        mask = kernels.mask.pack(np.arange(40 * len(values)).reshape(z.shape) % 3 > 0)
+        check_backward(cupy, z, mask, version)
+
+
+# ------------------------------------------------------------------------------------------------------ order of sums
+
+
+def sums(seed, multiprocessors, g, mask):
+    with cuda_on_cpu.installed(seed=seed, multiprocessors=multiprocessors) as cupy, kernels.using("cuda"):
+        return kernels.relu_backward(cupy.asarray(g), cupy.asarray(mask))[1].get()
+
+
+@pytest.mark.parametrize("units", [5, 64, 132])
+def test_db_depends_on_one_replica_alone(units):
+    """Not on the schedule, the card or the replicas beside it (DESIGN §4.7)."""
+    g = np.random.default_rng(0).normal(size=(3, 300, units)).astype(np.float32)
+    mask = kernels.mask.pack(g > -0.5)
+    first = sums(0, 1, g, mask)
+    for seed, multiprocessors in ((1, 1), (2, 3), (7, 40)):
+        assert_array_equal(sums(seed, multiprocessors, g, mask).view(np.uint32), first.view(np.uint32))
+    assert_array_equal(sums(3, 2, g[1:2], mask[1:2]).view(np.uint32), first[1:2].view(np.uint32))
+
+
+# ---------------------------------------------------------------------------------------------------------- dispatch
+
+
+def test_device_arrays_run_the_cuda_kernels_by_default(monkeypatch):
+    z, b, g = normal((2, 40, 36), np.float32), normal((2, 1, 36), np.float32, 1), normal((2, 40, 36), np.float32, 2)
+    with cuda_on_cpu.installed() as cupy:
+        assert kernels.available()["relu_backward"]["cuda"] == "ok"
+        launched = []
+        for name in ("bias_relu_forward", "relu_backward", "count_units"):
+            kernel = kernels.KERNELS[name]
+            note = functools.partial(lambda made, *a: launched.append(a) or made.cuda(*a), kernel)
+            monkeypatch.setitem(kernels.KERNELS, name, kernel._replace(cuda=note))
+        found = kernels.bias_relu_forward(cupy.asarray(z), cupy.asarray(b))
+        dz, _ = kernels.relu_backward(cupy.asarray(g), found[1])
+        counts = kernels.count_units(found[0])
+        assert len(launched) == 3
+    for ours, right in zip(found, reference("bias_relu_forward", z, b), strict=True):
+        assert_same_bits(ours, right)
+    assert_same_bits(dz, reference("relu_backward", g, found[1].get())[0])
+    assert_same_bits(counts[0], found[2].get())
+
+
+def test_host_arrays_are_not_moved():
+    with (
+        cuda_on_cpu.installed(),
+        kernels.using("cuda"),
+        pytest.raises(BackendUnavailableError, match="the cuda kernels run on CuPy arrays, got a NumPy array; use to_device"),
+    ):
+        kernels.count_units(np.ones((2, 3)))
+
+
+def test_without_a_gpu_the_reason_is_said():
+    with fake_cupy.installed(gpu=False):
+        assert kernels.available()["sgd"]["cuda"] == "CuPy is installed but finds no GPU"
+        with (
+            pytest.raises(BackendUnavailableError, match="asked for the cuda kernels: CuPy is installed but"),
+            kernels.using("cuda"),
+        ):
+            pass
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setitem(sys.modules, "cupy", None)
+        assert "minirelu[cuda]" in kernels.available()["sgd"]["cuda"]
+
+
+class Tensor:
+    """Another library's tensor on the device, by DLPack or by `__cuda_array_interface__`."""
+
+    def __init__(self, array, protocol):
+        self.array = array
+        if protocol == "dlpack":
+            self.__dlpack__ = lambda **_: array
+            self.__dlpack_device__ = lambda: (2, 0)
+        else:
+            self.__cuda_array_interface__ = {"shape": array.shape, "typestr": array.dtype.str, "data": (array.data.ptr, False)}
+
+
+@pytest.mark.parametrize("protocol", ["dlpack", "cuda_array_interface"])
+def test_tensors_of_other_libraries_are_taken_without_a_copy(protocol):
+    z, b = normal((40, 36), np.float32), normal((1, 36), np.float32, 1)
+    with cuda_on_cpu.installed() as cupy:
+        y = cupy.asarray(np.zeros_like(z))
+        tensors = [Tensor(a, protocol) for a in (cupy.asarray(z), cupy.asarray(b), y)]
+        found = kernels.bias_relu_forward(*tensors[:2], out=tensors[2])
+        assert found[0].data.ptr == y.data.ptr
+        for ours, right in zip((y, *found[1:]), reference("bias_relu_forward", z, b)[0:], strict=True):
+            assert_same_bits(ours, right)
+
+
+# -------------------------------------------------------------------------------------------------------------- text
+
+
+@pytest.mark.parametrize("path", sorted(KERNELS.glob("*.cu")), ids=lambda p: p.name)
+def test_a_text_includes_nothing_and_has_one_shared_array(path):
+    text = path.read_text() + (KERNELS / "_words.h").read_text()
+    assert not re.findall(r"^ *# *include", text, re.MULTILINE)
+    assert re.findall(r"__shared__[^;]*;", re.sub(r"//.*", "", text)) == ["__shared__ __align__(16) unsigned char arena[];"]
+    assert "fast" not in "".join(_cuda.OPTIONS + _cuda.CONTRACTED)
+
+
+def test_every_kernel_has_its_text_beside_it():
+    assert {p.stem for p in KERNELS.glob("*.cu")} >= {
+        "bias_relu_forward",
+        "residual_relu",
+        "relu_backward",
+        "count_units",
+        "optimiser_step",
+    }
+
+
+# ----------------------------------------------------------------------------------------------------------- sanitizer
+
+SANITIZED = """
+import numpy as np, cuda_on_cpu, test_cuda_kernels as t
+cuda_on_cpu.PLAIN = cuda_on_cpu.ADDRESS
+with cuda_on_cpu.installed(seed=5, flavour=cuda_on_cpu.ADDRESS, change=lambda s: s.replace(OLD, NEW) if OLD else s) as cupy:
+    for shape in SHAPES:
+        z, b = t.normal(shape, np.float32), t.normal((*shape[:-2], 1, shape[-1]), np.float32, 1)
+        for version in t.VERSIONS:
+            t.check_forward(cupy, z, z, b, version)
+            t.check_backward(cupy, z, t.reference("bias_relu_forward", z, b)[1], version)
+print("clean")
+"""
+
+
+def sanitized(shapes, old="", new=""):
+    """What AddressSanitizer says, in a process of its own."""
+    library = subprocess.run(["g++", "-print-file-name=libasan.so"], capture_output=True, text=True, check=True).stdout.strip()
+    if not Path(library).is_absolute():
+        pytest.skip("g++ has no libasan.so")
+    root = Path(__file__).resolve().parents[1]
+    environment = {**os.environ, "LD_PRELOAD": library, "ASAN_OPTIONS": "detect_leaks=0", "PYTHONMALLOC": "malloc"}
+    environment |= {"PYTHONPATH": os.pathsep.join([str(root), str(root / "tests")])}
+    code = f"SHAPES, OLD, NEW = {shapes!r}, {old!r}, {new!r}\n{SANITIZED}"
+    ran = subprocess.run([sys.executable, "-c", code], env=environment, capture_output=True, text=True, check=False)
+    return ran.stdout + ran.stderr
+
+
+@pytest.mark.long
+def test_address_sanitizer_finds_nothing():
+    assert "clean" in sanitized(SHAPES)
+
+
+@pytest.mark.long
+def test_address_sanitizer_would_have_found_it():
+    assert "row < end" in _cuda.source("relu_backward"), "the text has changed: plant this fault anew"
+    found = sanitized([(130, 33)], "row < end", "row <= end").splitlines()
+    assert any("AddressSanitizer: heap-buffer-overflow" in line for line in found), found
+    assert any("relu_backward.cu" in line for line in found), found

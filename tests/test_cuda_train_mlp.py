@@ -1,0 +1,231 @@
+"""The training kernel in CUDA C++, executed on the CPU, against the NumPy reference: batches, losses, counts, bits."""
+
+import copy
+
+import cuda_on_cpu
+import numpy as np
+import pytest
+from numpy.testing import assert_allclose, assert_array_equal
+from test_study import TINY, changed, train_all
+from test_train_mlp import NETS, arrays, assert_same, make, picked
+
+from minirelu import kernels, train
+from minirelu.errors import BackendUnavailableError
+from minirelu.kernels import _train_mlp_cuda, philox
+from minirelu.kernels.optimiser_step import RULES
+from minirelu.kernels.train_mlp import Net
+
+pytestmark = pytest.mark.skipif(bool(cuda_on_cpu.missing()), reason=cuda_on_cpu.missing() or "g++ is there")
+PATHS = ["shared", "global", "batched"]
+BOUND = {np.float64: 1e-10, np.float32: 1e-3}  # relative, of losses over 20 steps; kernels/train_mlp.py
+
+
+def run(
+    job, state, path="shared", seed=0, flavour=cuda_on_cpu.PLAIN, threads=64, change=lambda s: s, on_progress=lambda *_: None
+):
+    """(records, the state afterwards) of the CUDA training, by way of `path`."""
+    state = copy.deepcopy(state)
+    with pytest.MonkeyPatch.context() as patch, cuda_on_cpu.installed(seed=seed, flavour=flavour, change=change) as cupy:
+        patch.setattr(_train_mlp_cuda, "THREADS", threads)
+        if path != "shared":
+            cupy.cuda.Device.attributes = {**cupy.cuda.Device.attributes, "MaxSharedMemoryPerBlockOptin": 0}
+            patch.setattr(_train_mlp_cuda, "LARGEST", 1 << 30 if path == "global" else 0)
+        return kernels.train_mlp(job, state, backend="cuda", on_progress=on_progress), state
+
+
+def reference(job, state):
+    state = copy.deepcopy(state)
+    return kernels.train_mlp(job, state, backend="reference"), state
+
+
+def assert_close(found, right, dtype):
+    assert_allclose(found[0].loss, right[0].loss, rtol=BOUND[dtype])
+    assert_array_equal(found[0].active, right[0].active)
+    assert_array_equal(found[0].nonfinite, right[0].nonfinite)
+    for ours, theirs in zip(arrays(found[1]), arrays(right[1]), strict=True):
+        assert_allclose(ours, theirs, rtol=BOUND[dtype], atol=BOUND[dtype])
+    assert found[1].step == right[1].step
+
+
+@pytest.mark.parametrize("path", PATHS)
+@pytest.mark.parametrize("name", NETS)
+def test_every_net_gives_what_the_reference_gives(name, path):
+    job, state = make(NETS[name], "adam", record_at=(0, 1, 20))
+    assert_close(run(job, state, path), reference(job, state), np.float64)
+
+
+@pytest.mark.parametrize("rule", RULES)
+@pytest.mark.parametrize("path", PATHS)
+def test_every_rule_in_float32(rule, path):
+    job, state = make(NETS["residual, normalised"], rule, dtype=np.float32, record_at=(0, 5, 20))
+    found, right = run(job, state, path), reference(job, state)
+    assert_allclose(found[0].loss, right[0].loss, rtol=BOUND[np.float32])
+    dead = [(records.active == 0).sum(axis=-1) for records in (found[0], right[0])]
+    assert_array_equal(*dead)
+
+
+@pytest.mark.parametrize("path", ["shared", "global"])
+def test_no_race_no_access_outside_and_nothing_uninitialised(path):
+    for name in ("one layer", "residual, normalised"):
+        job, state = make(NETS[name], R=2, batch=5, record_at=(1, 2))
+        found = run(job, state, path, seed=11, flavour=cuda_on_cpu.WATCHED, threads=32)
+        assert_same(found, run(job, state, path))
+
+
+def test_no_sum_depends_on_the_threads_or_their_order():
+    job, state = make(NETS["normalised"], dtype=np.float32)
+    first = run(job, state)
+    for seed, threads in ((1, 64), (5, 32), (9, 256)):
+        assert_same(run(job, state, seed=seed, threads=threads), first)
+    assert_same(run(job, state, "global"), first)
+
+
+@pytest.mark.parametrize("path", PATHS)
+def test_a_replica_is_to_the_bit_what_it_is_alone(path):
+    job, state = make(NETS["three layers"], "nesterov", R=3, dtype=np.float32)
+    together = run(job, state, path)
+    alone = run(*picked(job, state, slice(1, 2)), path)
+    assert_array_equal(alone[0].loss, together[0].loss[1:2])
+    for ours, theirs in zip(arrays(alone[1]), arrays(together[1]), strict=True):
+        assert_array_equal(ours, theirs[1:2])
+
+
+@pytest.mark.parametrize("path", PATHS)
+def test_a_run_in_segments_is_the_whole_run(path):
+    job, state = make(NETS["two layers"], "adam", record_at=(0, 7, 20))
+    whole = run(job, state, path)
+    _, half = run(job._replace(record_at=np.array([0, 7])), state, path)
+    later, end = run(job._replace(record_at=np.array([20])), half, path)
+    assert_array_equal(later.loss[:, 0], whole[0].loss[:, 2])
+    for ours, theirs in zip(arrays(end), arrays(whole[1]), strict=True):
+        assert_array_equal(ours, theirs)
+
+
+def test_minibatches_are_those_of_the_cpu():
+    """A net of one linear unit whose data are the powers of two: after one step of sgd its weight tells every row drawn."""
+    rows, batch = 40, 7
+    X = 2.0 ** np.arange(rows)[:, None]
+    job, state = make(Net(1, (1,)), "sgd", R=3, record_at=(1, 2))
+    ones = np.ones(3)
+    job = job._replace(X=X, y=np.zeros(rows), batch=batch, lr=ones, gamma=ones, delta=-ones)  # targets -1
+    for step in (0, 5, 2**32 - 3):
+        for p, value in zip(state.parameters, (0.0, 1.0, 0.0, 1.0), strict=True):
+            p[...] = value  # h = 1 everywhere: the gradient of c is Σ 2(1 + 1)/B, that of w the same, none reaches W
+        state.parameters[2][...] = 1.0  # w = 1: that of W is Σ x·(1 + 1 + 1)·2/B
+        state.step = step
+        _, after = run(job._replace(record_at=np.array([step + 1])), state)
+        drawn = philox.batch_rows(job.seeds, step, 1, batch, rows)[:, 0]
+        assert_allclose(-after.parameters[0][:, 0, 0], X[drawn, 0].sum(axis=1) * 6 / batch, rtol=1e-14)
+
+
+@pytest.mark.parametrize("path", PATHS)
+def test_a_diverged_replica_is_non_finite_and_not_dead(path):
+    job, state = make(NETS["one layer"], "sgd", record_at=(0, 60), lr=np.array([0.01, 1e6, 0.01]))
+    records, _ = run(job, state, path)
+    right, _ = reference(job, state)
+    assert_array_equal(np.isnan(records.loss), np.isnan(right.loss))
+    assert_array_equal(records.nonfinite[[0, 2]], 0)
+    assert records.nonfinite[1, 1].any()
+
+
+@pytest.mark.parametrize("path", PATHS)
+def test_progress_is_heard_and_may_stop_the_run(path):
+    job, state = make(NETS["one layer"], record_at=(0, 10, 20))
+    heard = []
+    run(job, state, path, on_progress=lambda *now: heard.append(now))
+    assert heard[-1][:2] == (60, 60)
+    assert 0 <= heard[-1][3] <= 1
+
+    def stop(*now):
+        raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        run(job, state, path, on_progress=stop)
+
+
+def test_long_runs_are_several_launches(monkeypatch):
+    assert _train_mlp_cuda._segments([0, 1000, 2000, 3000, 9000, 9001], 0) == [(0, 3), (3, 4), (4, 5), (5, 6)]
+    monkeypatch.setattr(_train_mlp_cuda, "SEGMENT", 4)
+    job, state = make(NETS["one layer"], record_at=(0, 3, 9, 20))
+    heard = []
+    found = run(job, state, on_progress=lambda done, *_: heard.append(done))
+    monkeypatch.undo()
+    assert heard == [9, 27, 60]
+    assert_same(found, run(job, state))
+
+
+def test_what_fits_no_block_goes_to_the_batched_products():
+    fits = make(Net(5, (200,)), batch=64, dtype=np.float32)[0]
+    block = _train_mlp_cuda.Layout.of(fits).cells * 4 + 12 * 64 + 1024  # the system takes the last
+    assert 3 * block <= 228 << 10  # three blocks of Figure 1's net on a multiprocessor of an H200
+    large = make(Net(8, (1000,) * 3), R=1, batch=64, dtype=np.float32)[0]
+    assert _train_mlp_cuda.Layout.of(large).cells * 4 > _train_mlp_cuda.LARGEST
+
+
+def test_train_mlp_on_the_gpu_by_name():
+    rng = np.random.default_rng(0)
+    X = rng.normal(size=(60, 4))
+    options = {"widths": (9,), "steps": 20, "seeds": range(3), "gamma": [1.0, 1e-3, 10.0], "record_every": 10, "batch": 8}
+    with cuda_on_cpu.installed():
+        found = train.train_mlp(X, X[:, 0] ** 2, backend="cuda", **options)
+    right = train.train_mlp(X, X[:, 0] ** 2, backend="reference", **options)
+    assert found.backend == "cuda"
+    assert_allclose(found.loss, right.loss, rtol=1e-3)
+    assert_array_equal(found.dead, right.dead)
+
+
+def test_without_a_gpu_it_is_refused(monkeypatch):
+    monkeypatch.setitem(__import__("sys").modules, "cupy", None)
+    with pytest.raises(BackendUnavailableError, match=r"asked for the cuda kernels: .*minirelu\[cuda\]"):
+        train.train_mlp(np.ones((9, 2)), np.arange(9.0), steps=1, seeds=0, backend="cuda", batch=2)
+
+
+DERIVATIVES = "EACH(i, n) at(AT_E)[i] = (at(AT_E)[i] - targets[rows[i]]) * T(2.0 / n);"
+FAULTS = {
+    "batches of another key": ("0x9E3779B9u, k1", "0x9E3779B8u, k1"),
+    "the step after": ("u64(step));\n        const i64 record", "u64(step) + 1);\n        const i64 record"),
+    "missing barrier": (f"{DERIVATIVES}\n        __syncthreads();", DERIVATIVES),
+    "weights moved before they were used": (
+        "D[k] = size(RESIDUAL) ? sum + D[k] : sum;\n            }\n            __syncthreads();",
+        "D[k] = size(RESIDUAL) ? sum + D[k] : sum;\n            }",
+    ),
+    ">= at the kink": ("r[k] > T(0) ? D[k] : T(0)", "r[k] >= T(0) ? D[k] : T(0)"),
+    "a moving average of the biased variance": ("T(double(n) / (n - 1)) * spread", "spread"),
+    "a gradient for the bias before batch norm": ("else if (!size(NORM))", "else"),
+    "uninitialised activations": ("EACH(i, n) errors[i] = 0;", ""),
+}
+
+
+@pytest.mark.parametrize(
+    "name", [*list(FAULTS)[:4], *(pytest.param(name, marks=pytest.mark.long) for name in list(FAULTS)[4:])]
+)
+def test_a_planted_fault_is_found(name):
+    """Some by the watcher, some by comparison with the reference; the cheap half of the entries is enough."""
+    old, new = FAULTS[name]
+
+    def change(source):
+        assert source.count(old) == 1, "the text has changed: plant this fault anew"
+        return source.replace(old, new).replace("ENTRY(train_mlp_shared_f32", "//").replace("ENTRY(train_mlp_global", "//")
+
+    job, state = make(
+        NETS["residual, normalised"] if "norm" in name or "variance" in name else NETS["two layers"],
+        R=2,
+        batch=5,
+        record_at=(0, 3),
+    )
+    with pytest.raises((cuda_on_cpu.KernelError, AssertionError)):
+        assert_close(
+            run(job, state, seed=4, flavour=cuda_on_cpu.WATCHED, change=change, threads=32), reference(job, state), np.float64
+        )
+
+
+def test_a_study_on_the_gpu():
+    plan = changed(TINY, steps=10, every=5, depths=(2,), rules=TINY.rules[:2])
+    with cuda_on_cpu.installed():
+        found = train_all(changed(plan, device="cuda"))
+    right = train_all(changed(plan, kernels="reference"))
+    assert found.keys() == right.keys()
+    for name, outcome in found.items():
+        for ours, theirs in zip(outcome.course, right[name].course, strict=True):
+            assert (ours.step, ours.layers) == (theirs.step, theirs.layers)
+            assert_allclose(ours.mse, theirs.mse, rtol=1e-4)
