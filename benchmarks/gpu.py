@@ -121,7 +121,7 @@ def _ladder(cupy: Any, work: jobs.Job, arrays: dict[str, Any]) -> dict[str, Call
     """The public function, then each step of the ladder into the same outputs."""
     a, expected = arrays, {letter: cupy.empty(x.shape, x.dtype) for letter, x in work.expected.items()}
     expected |= {letter: a[letter] for letter in work.returns if letter in a}
-    cuda = kernels.KERNELS[work.kernel].cuda
+    cuda: Any = kernels.KERNELS[work.kernel].cuda
     public = jobs.public(jobs.Job(work.kernel, a, work.returns, work.expected, work.source, work.target, work.bound))
     inputs: dict[str, Callable[[], tuple[Any, ...]]] = {
         "bias_relu_forward": lambda: (a["z"], a["b"], *expected.values(), a["z"]),
@@ -148,7 +148,7 @@ def _steps(rule: str, work: Any, arrays: dict[str, Any]) -> dict[str, Call]:
     x, g, new = arrays["x"], arrays["g"], cupy.empty_like(arrays["x"])
     state = [arrays[name] for name in names]
     c = cupy.asarray(np.asarray(work.coefficients, work.source.dtype).reshape(-1, 1))
-    cuda = kernels.KERNELS[rule].cuda
+    cuda: Any = kernels.KERNELS[rule].cuda
 
     def step(version: int) -> Call:
         return lambda: cuda(x, g, new, c, *state, version=version)
