@@ -270,7 +270,7 @@ def _reading(quick: bool) -> dict[str, Any]:
         sets = shards.load_sets(runs)
         made = store.Store(out)
         cut = shards.cut(runs, sets)
-        made.prepare(cut)
+        made.prepare()
         start = time.perf_counter()
         for shard in cut:
             made.keep(shard, nothing(shard, sets, None), sets)

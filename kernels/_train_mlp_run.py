@@ -234,15 +234,16 @@ def run(job: Job, state: State, on_progress: OnProgress) -> Records:
 
 
 class _Run:
-    """Replicas in flight, of which each thread takes the one that is least far; a little more than the threads, so that
-    towards the end none has to wait long, and not all, so that memory does not grow with R."""
+    """Replicas in flight, of which each thread takes the one that is least far. While many are left there are as many as
+    threads, so that memory does not grow with R; the last ones, fewer than twice the threads, take turns, so that no
+    thread is left alone with a whole training."""
 
     def __init__(self, job: Job, state: State, on_progress: OnProgress) -> None:
         self.job, self.state, self.on_progress = job, state, on_progress
         self.layout, self.records = _layout(job), empty_records(job)
         self.first, self.last = state.step, int(job.record_at[-1])
         self.steps = _segment(job)
-        self.unborn = iter(range(len(job.seeds)))
+        self.unborn = list(range(len(job.seeds)))[::-1]
         self.resting: list[_Replica] = []
         self.reached = np.full(len(job.seeds), self.first)  # the step of each replica
         self.measured = np.full(len(job.seeds), -1)  # and its last record
@@ -250,19 +251,21 @@ class _Run:
         self.failure: BaseException | None = None
         self.lock = threading.Lock()
         threads = min(_jit.thread_count(), len(job.seeds))
-        self.in_flight, self.under_way = 2 * threads - 1, 0
+        self.threads, self.under_way = threads, 0
         self.X, self.X_eval = (_whole_vectors(X, self.layout.width) for X in (job.X, job.X_eval))
         helpers = [threading.Thread(target=self._work, name="minirelu", daemon=True) for _ in range(threads - 1)]
-        for helper in helpers:
-            helper.start()
         try:
-            self._work(self._tell)
             for helper in helpers:
-                helper.join()
-        except BaseException as failure:  # Ctrl-C while the others finish
+                helper.start()
+            self._work(self._tell)
+            while any(helper.is_alive() for helper in helpers):
+                time.sleep(QUIET / 10)
+                self._tell()
+        except BaseException as failure:  # Ctrl-C, or on_progress, while the others finish
             self.failure = self.failure or failure
         for helper in helpers:
-            helper.join()
+            if helper.ident is not None:
+                helper.join()
         if self.failure is not None:
             raise self.failure
         self._tell(at_once=True)  # whichever thread was the last, the end is heard
@@ -289,10 +292,11 @@ class _Run:
         with self.lock:
             if self.failure is not None:
                 return None
-            r = next(self.unborn, None) if self.under_way < self.in_flight else None
-            if r is None:
+            last = len(self.unborn) + self.under_way < 2 * self.threads
+            if not self.unborn or not (last or self.under_way < self.threads):
                 self.resting.sort(key=lambda replica: -replica.step)
                 return self.resting.pop() if self.resting else None
+            r = self.unborn.pop()
             self.under_way += 1
         return _Replica(r, self.job, self.state, self.layout)
 

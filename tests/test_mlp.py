@@ -201,6 +201,7 @@ BAD_X[3, 1], BAD_Y[7] = np.nan, -np.inf
         ((X, Y), {"widths": ()}, ShapeError, "widths is empty"),
         ((X, Y), {"widths": (3, 0)}, ValueError, "a width is 0"),
         ((X, Y), {"steps": -1}, ValueError, "steps is -1"),
+        ((X, Y), {"eps": 1e-50}, ValueError, "eps is 0.0 for replica 0"),
         ((X, Y), {"record_every": 0}, ValueError, "record_every is 0"),
         ((X, Y), {"seeds": [1, 1]}, ValueError, "replicas 0 and 1 both have the seed 1 and the same settings"),
         ((X, Y), {"seeds": [1, -1]}, ValueError, "non-negative integer"),

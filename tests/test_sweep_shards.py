@@ -47,6 +47,11 @@ def test_the_name_of_a_run_stays_what_it_is():
     assert shards.identity(RUN, of) == "1466cc69c4f1352c5389"
 
 
+def test_a_batch_larger_than_the_data_is_refused():
+    with pytest.raises(GridError, match=r"batch = 5000: gaussian has \d+ rows"):
+        shards.load_sets([RUN._replace(batch=5000)])
+
+
 OTHER = {
     "target": "t", "gamma": 2.0, "delta": 1.0, "optimizer": "ema", "lr": 0.2, "beta": 0.1, "beta2": 0.2, "eps": 0.1, "depth": 3,
     "width": 9, "block": "residual", "batch_norm": True, "batch": 3, "init": "he", "init_scale": 2.0, "bias_shift": 1.0,

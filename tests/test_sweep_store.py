@@ -32,7 +32,7 @@ def outcome(shard):
 def folder(tmp_path):
     """A store with all shards but the last."""
     made = store.Store(tmp_path / "runs")
-    made.prepare(SHARDS)
+    made.prepare()
     for shard in SHARDS[:-1]:
         made.keep(shard, outcome(shard), SETS)
     return made
@@ -90,7 +90,7 @@ CONTENT = {}
 def test_any_byte_that_is_altered_or_lost_is_found_out(tmp_path_factory, data):
     if not CONTENT:
         made = store.Store(tmp_path_factory.mktemp("runs"))
-        made.prepare(SHARDS)
+        made.prepare()
         made.keep(DEEP, outcome(DEEP), SETS)
         CONTENT.update(store=made, path=made.contents().whole[DEEP.key])
         CONTENT["bytes"] = CONTENT["path"].read_bytes()
@@ -140,13 +140,16 @@ def test_a_folder_is_one_sweeps_at_a_time_and_free_when_it_was_killed(folder):
 
 def test_a_full_disk_is_found_before_anything_runs_and_leaves_nothing(tmp_path):
     soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+    made = store.Store(tmp_path / "runs")
+    made.prepare()
     resource.setrlimit(resource.RLIMIT_FSIZE, (50_000, hard))
     try:
         with pytest.raises(StoreError, match=r"cannot be written to .*runs: File too large .* nothing was computed"):
-            store.Store(tmp_path / "runs").prepare(SHARDS)
+            made.check_room(SHARDS)
+        made.check_room([])  # what is finished needs none
     finally:
         resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
-    assert list((tmp_path / "runs").iterdir()) == []
+    assert [path for path in (tmp_path / "runs").rglob("*") if path.is_file()] == []
 
 
 def test_a_disk_that_fills_up_leaves_no_half_of_a_file(folder, monkeypatch):
@@ -168,9 +171,9 @@ def test_a_place_that_cannot_be_written():
             if root:
                 os.seteuid(65534)  # root may write everywhere
             with pytest.raises(StoreError, match=r"cannot be written to .*: Permission denied .* nothing was computed"):
-                store.Store(os.path.join(folder, "runs")).prepare(SHARDS)
+                store.Store(os.path.join(folder, "runs")).prepare()
             with pytest.raises(StoreError, match=r"cannot be written to .*: Permission denied"):
-                store.Store(folder).prepare(SHARDS)
+                store.Store(folder).prepare()
         finally:
             if root:
                 os.seteuid(0)
@@ -204,7 +207,7 @@ def test_export_is_one_file_and_whole(folder, tmp_path):
 
 def test_an_empty_store_has_no_rows_and_all_columns(tmp_path):
     made = store.Store(tmp_path)
-    made.prepare(SHARDS)
+    made.prepare()
     assert sweep.load(tmp_path).shape == (0, len(store.SCHEMA()) - 1)
     assert sweep.history(tmp_path).height == 0
     assert json.dumps(made.failures()) == "[]"

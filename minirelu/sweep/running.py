@@ -79,9 +79,10 @@ def run_with(
     sets = load_sets(runs)
     shards = cut(runs, sets)
     store = Store(out)
-    store.prepare(shards)
+    store.prepare()
     with store.locked():
         task = _left(store, shards, sets)
+        store.check_room(task.todo)
         found = len(runs) - sum(len(shard.runs) for shard in task.todo)
         report = Report(len(runs), found, 0, task.damaged, 0.0, "")
         on_start(report)

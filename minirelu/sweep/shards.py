@@ -68,6 +68,8 @@ def load_sets(runs: Iterable[Run]) -> Sets:
             problems.append(f"data = {source[0]!r}: {error}")
     for run in first:
         of = found.get((run.data, run.target))
+        if of and run.batch > len(of.X):
+            problems.append(f"batch = {run.batch}: {of.name} has {len(of.X)} rows; expected a batch of at most as many")
         if of and cost.memory(run, *of.X.shape) > LARGEST_NET:
             problems.append(
                 f"depth = {run.depth} with width = {run.width}: a net that takes {cost.memory(run, *of.X.shape) / 1e9:,.0f} GB "

@@ -53,13 +53,17 @@ class Store:
         self.results = self.path / f"results-{RESULTS_VERSION}"
         self.failed = self.path / "failed"
 
-    def prepare(self, shards: Sequence[Shard]) -> None:
-        """Make the folders. Raises `StoreError` if they cannot be written or have no room for the results of `shards`."""
-        courses = sum(len(s.runs) * _measured(s.runs[0]) * s.runs[0].depth for s in shards)
-        runs = sum(len(s.runs) for s in shards)
-        check_place(self.path, 100_000 + BYTES_A_RUN * runs + BYTES_A_MEASUREMENT * courses)
+    def prepare(self) -> None:
+        """Make the folders. Raises `StoreError` if they cannot be written."""
+        check_place(self.path, 0)
         for folder in (self.results, self.failed):
             folder.mkdir(exist_ok=True)
+
+    def check_room(self, shards: Sequence[Shard]) -> None:
+        """Raises `StoreError` if there is no room for the results of `shards`."""
+        courses = sum(len(s.runs) * _measured(s.runs[0]) * s.runs[0].depth for s in shards)
+        runs = sum(len(s.runs) for s in shards)
+        check_place(self.path, 100_000 * bool(shards) + BYTES_A_RUN * runs + BYTES_A_MEASUREMENT * courses)
 
     @contextmanager
     def locked(self) -> Iterator[None]:
@@ -80,7 +84,7 @@ class Store:
             file.write(f"process {os.getpid()} on {os.uname().nodename if hasattr(os, 'uname') else 'this machine'}")
             file.flush()
             for left in (*self.results.glob(".*.part"), *self.failed.glob(".*.part"), *self.path.glob(".room.*")):
-                left.unlink()  # of a sweep that was killed while it wrote
+                left.unlink(missing_ok=True)  # of a sweep that was killed while it wrote
             yield
 
     def contents(self) -> Contents:
@@ -89,10 +93,11 @@ class Store:
         damaged = []
         for path in sorted(self.results.glob("*.parquet")):
             named = _NAME.fullmatch(path.name)
-            if named and named[1] not in whole and _checksum(path.read_bytes()) == named[2]:
-                whole[named[1]] = path
-            else:
-                damaged.append(path)
+            with suppress(FileNotFoundError):  # a sweep that runs meanwhile has replaced it
+                if named and named[1] not in whole and _checksum(path.read_bytes()) == named[2]:
+                    whole[named[1]] = path
+                else:
+                    damaged.append(path)
         return Contents(whole, damaged)
 
     def keep(self, shard: Shard, outcome: Outcome, sets: Sets) -> None:

@@ -133,6 +133,8 @@ def train_mlp(
         batch, steps, record_every, seeds, numbers,
     )  # fmt: skip
     check_targets(data.y, given.numbers["gamma"], given.numbers["delta"], data.X.dtype)
+    rounded = {name: given.numbers[name].astype(data.X.dtype).astype(np.float64) for name in ("lr", "eps")}
+    kernels.training_checks.check_settings(rounded)  # 1e-50 is 0 in float32
     parts = [
         _trained(given, data, part, units, heard)
         for part, heard in _chunks(given, data, on_progress or (lambda done, total, loss, dead: None))
@@ -145,7 +147,10 @@ def train_mlp(
 
 def _chunks(given: Setup, data: Data, on_progress: OnProgress) -> Iterator[tuple[slice, OnProgress]]:
     """Slices of the replicas whose arrays fit `MEMORY`, each with an `on_progress` that counts over all of them."""
-    R, most = len(given.seeds), max(1, MEMORY // _bytes(given, data))
+    R, most = (
+        len(given.seeds),
+        max(kernels._jit.thread_count() if given.backend == "numba" else 1, MEMORY // _bytes(given, data)),
+    )
     length = int(given.record_at[-1])
     for start in range(0, R, most):
         part = slice(start, min(start + most, R))

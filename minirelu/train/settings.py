@@ -47,7 +47,7 @@ class Setup(NamedTuple):
     net: Net
     rule: str
     initialiser: Initialiser
-    backend: str  # "engine", "reference" or "numba"
+    backend: str  # "engine", "reference", "numba" or "cuda"
     batch: int
     record_at: np.ndarray
     seeds: np.ndarray
