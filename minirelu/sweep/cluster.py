@@ -108,7 +108,7 @@ def _plugin(common: Any) -> Any:
     """What gives `common` to every worker, whenever it joins."""
     from distributed import WorkerPlugin
 
-    plugin = WorkerPlugin()
+    plugin: Any = WorkerPlugin()
     plugin.common = common
     return plugin
 
@@ -117,7 +117,8 @@ def _call(work: Work, task: Any, name: str, version: int) -> tuple[str, Any]:
     """On a worker: do the task; an exception comes back as its traceback, because its class may not travel."""
     from distributed import get_worker
 
-    worker, key = get_worker(), _key()
+    worker: Any = get_worker()
+    key = _key()
     try:
         if version != RESULTS_VERSION:
             raise RuntimeError(f"results of version {version} are asked for, and minirelu here makes {RESULTS_VERSION}")
