@@ -4,7 +4,8 @@
     python -m benchmarks engine                  a training step of small nets, one thread
     python -m benchmarks ideas                   what makes the kernels fast, switched off one idea at a time
     python -m benchmarks train                   whole training runs of many replicas
-    python -m benchmarks all                     all four
+    python -m benchmarks sweep                   overhead, efficiency and reading of sweeps, and their cost model
+    python -m benchmarks all                     all five
     python -m benchmarks report                  the tables and the figure again, from the JSON that is there
     python -m benchmarks compare OLD NEW         what became quicker or slower; exit status 1 if a row of ours is slower
 
@@ -34,7 +35,7 @@ def main(arguments: list[str] | None = None) -> int:
     """Run one command; the exit status."""
     parser = _parser()
     given = parser.parse_args(arguments)
-    commands = {"kernels": _kernels, "engine": _engine, "ideas": _ideas, "train": _train}
+    commands = {"kernels": _kernels, "engine": _engine, "ideas": _ideas, "train": _train, "sweep": _sweep}
     commands |= {"all": _all, "report": _report, "compare": _compare}
     try:
         return commands[given.command](given)
@@ -47,7 +48,7 @@ def _parser() -> argparse.ArgumentParser:
         prog="python -m benchmarks", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     commands = parser.add_subparsers(dest="command", required=True)
-    for name in ("kernels", "engine", "ideas", "train", "all"):
+    for name in ("kernels", "engine", "ideas", "train", "sweep", "all"):
         command = commands.add_parser(name)
         command.add_argument("--quick", action="store_true", help="a look in less than half a minute")
         command.add_argument("--dry", action="store_true", help="show the tables, write nothing")
@@ -55,6 +56,8 @@ def _parser() -> argparse.ArgumentParser:
         if name in ("engine", "ideas", "train"):
             rounds = {"engine": 200, "ideas": 40, "train": 5}[name]
             command.add_argument("--rounds", type=int, default=rounds, help="interleaved rounds")
+        if name == "sweep":
+            command.add_argument("--part", action="append", help="only this part (cost, figure1, executors, reading)")
         if name == "kernels":
             for axis, example in (
                 ("kernel", "relu_backward"),
@@ -122,10 +125,27 @@ def _train(given: argparse.Namespace) -> int:
     return 0
 
 
+def _sweep(given: argparse.Namespace) -> int:
+    for variable in THREADS:
+        os.environ.setdefault(variable, "1")
+    from benchmarks import sweep
+
+    parts = tuple(given.part or sweep.PARTS)
+    if unknown := [part for part in parts if part not in sweep.PARTS]:
+        raise ValueError(f"there is no part {unknown[0]!r}; expected some of {', '.join(sweep.PARTS)}")
+    kept = RESULTS / "sweep.json"
+    # a part that is measured alone takes its place among the others
+    before = json.loads(kept.read_text()) if given.part and not given.output and kept.exists() else {}
+    result = before | sweep.run(parts, given.quick)
+    print(sweep.table(result))
+    _keep(given, result, given.quick)
+    return 0
+
+
 def _all(given: argparse.Namespace) -> int:
     """Each in a process of its own, because they give the libraries different numbers of threads."""
     options = ["--quick"] * given.quick + ["--dry"] * given.dry
-    for name in ("kernels", "engine", "ideas", "train"):
+    for name in ("kernels", "engine", "ideas", "train", "sweep"):
         output = ["--output", f"{given.output.with_suffix('')}-{name}.json"] if given.output else []
         subprocess.run([sys.executable, "-m", "benchmarks", name, *options, *output], check=True)
     return 0
@@ -142,7 +162,7 @@ def _keep(given: argparse.Namespace, result: dict[str, Any], narrowed: bool) -> 
 
 
 def _renew(result: dict[str, Any]) -> None:
-    from benchmarks import ideas, report, roofline, tables
+    from benchmarks import ideas, report, roofline, sweep, tables
     from minirelu.files import write_atomically
 
     if result["benchmark"] == "engine":
@@ -156,6 +176,9 @@ def _renew(result: dict[str, Any]) -> None:
 
         report.renew(ROOT / "docs" / "training.md", "train", train_tables.page(result))
         return
+    if result["benchmark"] == "sweep":
+        report.renew(ROOT / "docs" / "sweeps.md", "sweep", sweep.table(result))
+        return
     report.renew(README, "kernels", tables.readme(result))
     write_atomically(PAGE, lambda file: file.write((tables.page(result) + "\n").encode()))
     for path in FIGURES:
@@ -163,20 +186,17 @@ def _renew(result: dict[str, Any]) -> None:
 
 
 def _report(given: argparse.Namespace) -> int:
-    from benchmarks import ideas, report, terminal
+    from benchmarks import ideas, report, sweep, terminal, train_tables
 
+    shown = {"engine": report.table, "ideas": ideas.table, "train": train_tables.page, "sweep": sweep.table}
     for path in sorted(RESULTS.glob("*.json")):
         result = json.loads(path.read_text())
         if result["benchmark"] == "kernels":
             for case in result["cases"]:
                 terminal.show_case(case)
             terminal.show_summary(result)
-        elif result["benchmark"] in ("engine", "ideas"):
-            print((ideas if result["benchmark"] == "ideas" else report).table(result))
-        elif result["benchmark"] == "train":
-            from benchmarks import train_tables
-
-            print(train_tables.page(result))
+        elif result["benchmark"] in shown:
+            print(shown[result["benchmark"]](result))
         else:
             continue  # not one of ours
         _renew(result)

@@ -1,6 +1,6 @@
 """minirelu: the laboratory for the dying ReLU.
 
-    from minirelu import Tensor, nn, init, losses, optim, train, data, kernels, monitor
+    from minirelu import Tensor, nn, init, losses, optim, train, data, kernels, monitor, sweep
 
 Importing it imports NumPy and nothing else.
 """
@@ -25,14 +25,15 @@ __all__ = [
     "nn",
     "ops",
     "optim",
+    "sweep",
     "train",
 ]
 
 
 def __getattr__(name: str) -> Any:
-    """`minirelu.monitor`, imported when it is asked for: not every training counts its dead units."""
-    if name == "monitor":
+    """`minirelu.monitor` and `minirelu.sweep`, imported when they are asked for: not every training needs them."""
+    if name in ("monitor", "sweep"):
         import importlib
 
-        return importlib.import_module(".monitor", __name__)
+        return importlib.import_module(f".{name}", __name__)
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

@@ -1,4 +1,4 @@
-"""The command line: `minirelu study`, `minirelu reproduce`. Commands and their options, nothing else."""
+"""The command line: `minirelu study`, `reproduce` and `sweep` (cli_sweep.py). Commands and their options, nothing else."""
 
 from __future__ import annotations
 
@@ -16,15 +16,18 @@ try:
 except ImportError as error:
     sys.exit(f"The command line needs typer and rich ({error}); install them with: pip install 'minirelu[lab]'")
 
+from . import cli_sweep
 from . import data as data_sets
 from .errors import BackendUnavailableError, DataError
 from .experiments import plans, screen
 from .experiments import study as experiment
 from .experiments.figures import dead_and_error, dead_over_time
-from .experiments.folder import Folder, check_place, facts
+from .experiments.folder import Folder, facts
 from .experiments.summary import paragraph, summary
+from .files import check_place
 
 app = typer.Typer(add_completion=False, no_args_is_help=True, help="The laboratory for the dying ReLU.")
+app.add_typer(cli_sweep.app, name="sweep")
 
 
 @app.callback()

@@ -5,6 +5,8 @@
 - `BackendUnavailableError`: a kernel backend was asked for by name and cannot run here.
 - `NotFittedError`: a scaler was used before `fit`.
 - `DataError`: a data set that cannot be loaded or trained on.
+- `GridError`: the axes of a sweep that cannot be trained; `.problems` has a sentence for each.
+- `StoreError`: a folder of results that cannot be written, read or shared.
 """
 
 
@@ -26,3 +28,16 @@ class NotFittedError(ValueError, AttributeError):
 
 class DataError(ValueError):
     """A data set that cannot be loaded or trained on."""
+
+
+class GridError(ValueError):
+    """Axes of a sweep that cannot be trained: all that is wrong with them, in `problems`, a sentence each."""
+
+    def __init__(self, problems: list[str]) -> None:
+        self.problems = problems
+        count = f"{len(problems)} things are wrong with this grid" if len(problems) > 1 else "one thing is wrong with this grid"
+        super().__init__("\n".join([f"{count}; nothing was run:", *(f"  {problem}" for problem in problems)]))
+
+
+class StoreError(DataError):
+    """A folder of results that cannot be written, read or shared."""

@@ -1,6 +1,7 @@
 """Files that appear whole or not at all.
 
 - `write_atomically(path, write)`: write beside `path`, then rename.
+- `check_place(path, needed)`: whether a folder can be written, and has room.
 """
 
 from __future__ import annotations
@@ -9,6 +10,10 @@ import contextlib
 import os
 from collections.abc import Callable
 from typing import IO
+
+from .errors import StoreError
+
+_PIECE = 1 << 22  # bytes written at a time
 
 
 def write_atomically(path: str | os.PathLike[str], write: Callable[[IO[bytes]], object]) -> None:
@@ -28,3 +33,27 @@ def write_atomically(path: str | os.PathLike[str], write: Callable[[IO[bytes]], 
         with contextlib.suppress(OSError):
             os.unlink(temporary)
         raise
+
+
+def check_place(path: str | os.PathLike[str], needed: int) -> None:
+    """Make the folder and write as many bytes as will be needed: the only test that no quota or mount can fool.
+
+    Raises `StoreError` where that fails.
+    """
+    probe = os.path.join(path, f".room.{os.urandom(4).hex()}")
+    try:
+        os.makedirs(path, exist_ok=True)
+        try:
+            with open(probe, "xb") as file:
+                for written in range(0, needed, _PIECE):
+                    file.write(os.urandom(min(_PIECE, needed - written)))
+                file.flush()
+                os.fsync(file.fileno())
+        finally:
+            if os.path.exists(probe):
+                os.unlink(probe)
+    except OSError as error:
+        raise StoreError(
+            f"the results cannot be written to {path}: {error.strerror} ({needed / 1e6:.0f} MB are needed); nothing was "
+            "computed; make room or give another folder: --out DIR"
+        ) from error

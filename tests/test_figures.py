@@ -19,7 +19,7 @@ def changed(**fields):
 def drawn(monkeypatch, tmp_path):
     """A function that draws outcomes and gives the matplotlib figure, which is not written (that takes a second)."""
     kept = []
-    monkeypatch.setattr(figures, "_write", lambda figure, *_: kept.append(figure))
+    monkeypatch.setattr(figures, "write_both", lambda figure, *_: kept.append(figure))
 
     def draw(function, outcomes):
         function(outcomes, tmp_path, "title")

@@ -46,6 +46,7 @@ def test_tour_of_the_engine_is_true():
             r"flats.csv: 20 rows, 2 inputs \('size', 'floor'\)\nflats.csv has no column 'prise' \(did you mean 'price'",
         ),
         ("docs/scalers.md", r"\[ *\d+\.\d+ +\d+\.\d+ *\]"),
+        ("docs/sweeps.md", r"^20\n20 0 0\n20\n3\n420\n4 things are wrong .*'gama' \(did you mean 'gamma'\?\).*lr = -1: "),
     ],
 )
 def test_examples_of_the_pages_run_and_say_what_they_claim(page, said, capsys):

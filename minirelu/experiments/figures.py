@@ -36,23 +36,23 @@ def dead_and_error(outcomes: Sequence[Outcome], folder: str | os.PathLike[str], 
     lines, along = series(outcomes), varied(outcomes)
     for k, line in enumerate(lines):
         x = list(line.at)
-        look = {**_style(k), "marker": MARKERS[(k + k // 7) % 7], "markersize": 4.5, "label": line.label, "zorder": 3 + k}
-        _line(left, x, [_times(share_estimate(finite(part)), 100) for part in line.at.values()], look)
-        _line(right, x, [error_estimate([o.mse for o in finite(part)]) for part in line.at.values()], look)
+        look = {**style(k), "marker": MARKERS[(k + k // 7) % 7], "markersize": 4.5, "label": line.label, "zorder": 3 + k}
+        draw_line(left, x, [times(share_estimate(finite(part)), 100) for part in line.at.values()], look)
+        draw_line(right, x, [error_estimate([o.mse for o in finite(part)]) for part in line.at.values()], look)
     name = {"gamma": "target scale γ", "delta": "target shift δ"}[along]
     for axes in (left, right):
         if along == "gamma":
             axes.set_xscale("log")
         else:
             axes.set_xscale("symlog", linthresh=min((abs(x) for line in lines for x in line.at if x), default=1))
-        _plain(axes, name)
+        plain(axes, name)
     left.set(ylabel="dead units (%)", ylim=(-3, 103))
     right.set(yscale="log", ylabel="mean squared error ÷ γ²")
     right.axhline(1, color="0.55", linewidth=0.9, linestyle=(0, (1, 2)), zorder=1)
     right.annotate("the mean as the prediction", (0.99, 1), xycoords=("axes fraction", "data"), xytext=(0, 2), ha="right",
                    textcoords="offset points", fontsize=7.5, color="0.45")  # fmt: skip
-    _finish(figure, left, title, len(lines))
-    return _write(figure, folder, "dead_and_error")
+    finish(figure, left, title, len(lines))
+    return write_both(figure, folder, "dead_and_error")
 
 
 def dead_over_time(outcomes: Sequence[Outcome], folder: str | os.PathLike[str], title: str) -> list[str]:
@@ -73,19 +73,19 @@ def dead_over_time(outcomes: Sequence[Outcome], folder: str | os.PathLike[str], 
     for own, panels in zip(rows, grid, strict=True):
         for value, axes in zip(values, panels, strict=True):
             for k, line in enumerate(own):
-                _courses(axes, line, value, layers, {**_style(k), "label": line.label})
+                _courses(axes, line, value, layers, {**style(k), "label": line.label})
             head = f"{along} = {value:g}" if layers == 1 else f"{own[0].label}, {along} = {value:g}"
             axes.set_title(head, fontsize=9.5)
-            _plain(axes, "step" if own is rows[-1] else "")
+            plain(axes, "step" if own is rows[-1] else "")
         panels[0].set(ylabel="dead units (%)", ylim=(-3, 103))
     left_out = len(lines) - ROWS if layers > 1 and len(lines) > ROWS else 0
-    _finish(
+    finish(
         figure, grid[0][0], title + (f"; {left_out} more not drawn" if left_out else ""), len(lines) if layers == 1 else layers
     )
-    return _write(figure, folder, "dead_over_time")
+    return write_both(figure, folder, "dead_over_time")
 
 
-def _style(k: int) -> dict[str, Any]:
+def style(k: int) -> dict[str, Any]:
     """Colour and dashes of line k; after seven lines the colours come again with other dashes."""
     return {"color": COLOURS[k % 7], "linestyle": DASHES[(k + k // 7) % 7]}
 
@@ -97,9 +97,9 @@ def _courses(axes: Any, line: Series, value: float, layers: int, look: dict[str,
     for layer in range(layers):
         part = [o for o in finite(line.at.get(value, [])) if layer < len(o.course[0].layers)]
         steps = [moment.step for moment in part[0].course] if part else []
-        found = [_times(_layer_share([o.course[i] for o in part], layer), 100) for i in range(len(steps))]
+        found = [times(_layer_share([o.course[i] for o in part], layer), 100) for i in range(len(steps))]
         shade = colormaps["viridis_r"](0.3 + 0.7 * layer / max(layers - 1, 1))
-        _line(axes, steps, found, look if layers == 1 else {"color": shade, "label": f"layer {layer + 1}"})
+        draw_line(axes, steps, found, look if layers == 1 else {"color": shade, "label": f"layer {layer + 1}"})
 
 
 def _layer_share(moments: Sequence[Moment], layer: int) -> Estimate:
@@ -107,7 +107,7 @@ def _layer_share(moments: Sequence[Moment], layer: int) -> Estimate:
     return estimate([m.layers[layer].dead / units for m in moments], 0.0, 1.0, resolution=1 / units)
 
 
-def _line(axes: Any, x: Sequence[float], estimates: Sequence[Estimate], look: dict[str, Any]) -> None:
+def draw_line(axes: Any, x: Sequence[float], estimates: Sequence[Estimate], look: dict[str, Any]) -> None:
     """A line through the means and a shade over the intervals, where there are any."""
     kept = [(at, e) for at, e in zip(x, estimates, strict=True) if e.n]
     axes.plot([at for at, _ in kept], [e.mean for _, e in kept], linewidth=1.7, **look)
@@ -117,7 +117,7 @@ def _line(axes: Any, x: Sequence[float], estimates: Sequence[Estimate], look: di
         axes.fill_between([at for at, _ in shaded], low, high, color=look["color"], alpha=0.16, linewidth=0, zorder=2)
 
 
-def _times(e: Estimate, factor: float) -> Estimate:
+def times(e: Estimate, factor: float) -> Estimate:
     return Estimate(factor * e.mean, factor * e.low, factor * e.high, e.n)
 
 
@@ -128,21 +128,21 @@ def _spread(values: Sequence[float], most: int) -> list[float]:
     return [values[round(i * (len(values) - 1) / (most - 1))] for i in range(most)]
 
 
-def _plain(axes: Any, xlabel: str) -> None:
+def plain(axes: Any, xlabel: str) -> None:
     axes.set_xlabel(xlabel)
     axes.spines[["top", "right"]].set_visible(False)
     axes.grid(color="0.92", zorder=0)
     axes.set_axisbelow(True)
 
 
-def _finish(figure: Figure, axes: Any, title: str, entries: int) -> None:
+def finish(figure: Figure, axes: Any, title: str, entries: int) -> None:
     width = figure.get_size_inches()[0]
     handles = axes.get_legend_handles_labels()
     figure.legend(*handles, loc="outside lower center", ncols=min(entries, max(1, int(width / 1.7))), frameon=False, fontsize=9)
     figure.suptitle(title, fontsize=10.5)
 
 
-def _write(figure: Figure, folder: str | os.PathLike[str], name: str) -> list[str]:
+def write_both(figure: Figure, folder: str | os.PathLike[str], name: str) -> list[str]:
     """Both files; no dates and no random names in them, so that the same study gives the same bytes."""
     from matplotlib import rc_context
 

@@ -21,7 +21,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from ..errors import DataError
-from ..files import write_atomically
+from ..files import check_place, write_atomically
 from .study import Moment, Net, Outcome, Plan, Replica, Units
 
 if TYPE_CHECKING:
@@ -120,29 +120,6 @@ def _read_json(path: str) -> dict[str, Any]:
         return {key: config[key] for key in ("plan", "data", "made_by")}
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise DataError(f"{path} is not the configuration of a study ({_one_line(error)}); --fresh replaces it") from error
-
-
-def check_place(path: str, needed: int) -> None:
-    """Make the folder and write as many bytes as will be needed: the only test that no quota or mount can fool.
-
-    Raises `DataError` where that fails.
-    """
-    probe = os.path.join(path, f".room.{os.urandom(4).hex()}")
-    try:
-        os.makedirs(path, exist_ok=True)
-        try:
-            with open(probe, "xb") as file:
-                file.write(os.urandom(needed))
-                file.flush()
-                os.fsync(file.fileno())
-        finally:
-            if os.path.exists(probe):
-                os.unlink(probe)
-    except OSError as error:
-        raise DataError(
-            f"the results cannot be written to {path}: {error.strerror} ({needed / 1e6:.0f} MB are needed); nothing was "
-            "computed; make room or give another folder: --out DIR"
-        ) from error
 
 
 def facts(note: str, X: np.ndarray, y: np.ndarray) -> dict[str, Any]:

@@ -109,9 +109,9 @@ def table(rows: Sequence[SummaryRow]) -> Table:
         labels = [name, options] + [""] * len(own) if len(own) > 1 else [f"{name}, {options}"]
         for i, row in enumerate(own):
             n = [f"{row.dead.n}", *([f"{row.diverged or ''}"] if diverged else [])]
-            dead, mse = _interval(row.dead, lambda share: f"{100 * share:.1f}"), _interval(row.mse, _short)
-            values = [_letter(get(row)) for get in extra.values()]
-            made.add_row(labels[i], *values, _letter(row.gamma), dead, mse, *n, end_section=i == len(own) - 1)
+            dead, mse = interval(row.dead, lambda share: f"{100 * share:.1f}"), interval(row.mse, short)
+            values = [letter(get(row)) for get in extra.values()]
+            made.add_row(labels[i], *values, letter(row.gamma), dead, mse, *n, end_section=i == len(own) - 1)
     return made
 
 
@@ -122,18 +122,18 @@ def _varying(rows: Sequence[SummaryRow]) -> dict[str, Callable[[SummaryRow], flo
     return {name: get for name, get in columns.items() if len({get(row) for row in rows}) > 1}
 
 
-def _interval(e: Estimate, text: Callable[[float], str]) -> str:
+def interval(e: Estimate, text: Callable[[float], str]) -> str:
     if not e.n:
         return "–"
     return f"{text(e.mean)} [{text(e.low)}, {text(e.high)}]" if e.n > 1 else text(e.mean)
 
 
-def _letter(x: float) -> str:
+def letter(x: float) -> str:
     """`1`, `0.01`, `1e-4`, `256`."""
     return f"{x:g}" if x == 0 or 1e-3 <= abs(x) < 1e4 else _exponent(f"{x:.1e}")
 
 
-def _short(x: float) -> str:
+def short(x: float) -> str:
     """Two significant digits in at most six characters: 0.0082, 222, 4,440, 3.2e-7; one where the exponent has two: 8e-13."""
     if 100 <= abs(x) < 1e5:
         return f"{x:,.0f}"

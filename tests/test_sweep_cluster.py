@@ -1,0 +1,52 @@
+"""Dask: the same store as with processes, also when workers are killed, and a cluster of the user's own."""
+
+import os
+import signal
+
+import pytest
+import sweep_work
+from sweep_work import GRID, assert_equal, run
+
+from minirelu import kernels
+from minirelu.sweep import running
+
+distributed = pytest.importorskip("distributed", reason="distributed is not installed: pip install 'minirelu[dask]'")
+
+
+@pytest.fixture(scope="module")
+def whole(tmp_path_factory):
+    """GRID, trained in this process."""
+    out = tmp_path_factory.mktemp("whole")
+    with pytest.MonkeyPatch.context() as patch, kernels.using("reference"):
+        patch.setattr(running, "Processes", sweep_work.Serial)
+        run(GRID, out, sweep_work.train_shard)
+    return out
+
+
+@pytest.mark.filterwarnings("ignore")  # Dask's own
+def test_dask_workers_that_are_killed_change_nothing(tmp_path, monkeypatch, whole):
+    monkeypatch.setenv("MINIRELU_KERNELS", "reference")
+    killed = []
+
+    def kill(progress):
+        if not killed and progress.done > 0:
+            pids = distributed.default_client().run(os.getpid).values()
+            killed.append(next(iter(pids)))
+            os.kill(killed[0], signal.SIGKILL)
+
+    report = run(GRID, tmp_path, sweep_work.slow, "dask", on_progress=kill)
+    assert (report.failed, len(killed)) == (0, 1)
+    assert_equal(tmp_path, whole)
+
+
+@pytest.mark.filterwarnings("ignore")
+def test_a_cluster_at_an_address_is_left_as_it_was(tmp_path):
+    with distributed.LocalCluster(n_workers=1, threads_per_worker=2, processes=False, dashboard_address=None) as cluster:
+        report = run(GRID, tmp_path, sweep_work.raising, cluster.scheduler_address)
+        assert report.failed == 2
+        assert "ZeroDivisionError: width 5" in report.why
+        assert run(GRID, tmp_path, sweep_work.made_up, cluster.scheduler_address)[1:3] == (16, 0)
+        with distributed.Client(cluster) as client:
+            assert client.submit(abs, -1).result() == 1
+            (worker,) = cluster.workers.values()
+            assert not [name for name in worker.plugins if name.startswith("minirelu")]
