@@ -14,11 +14,11 @@ from types import ModuleType
 from typing import Any
 
 from ..files import write_atomically
-from . import fig1, fig2, fig3, fig4, fig5
+from . import fig1, fig2, fig3, fig4, fig5, momentum
 from .networks import OnProgress, Size
 
 FIGURES: dict[str, ModuleType] = {"fig2": fig2, "fig3": fig3, "fig4": fig4, "fig5": fig5}
-NETWORKS: dict[str, ModuleType] = {"fig1": fig1}
+NETWORKS: dict[str, ModuleType] = {"fig1": fig1, "momentum": momentum}
 EVERY = tuple(sorted([*FIGURES, *NETWORKS]))
 
 
