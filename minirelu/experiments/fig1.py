@@ -138,18 +138,23 @@ def draw(columns: Columns) -> Any:
 
 
 def _panel(axes: Any, x: Sequence[float], ours: list[Estimate], paper: Sequence[float]) -> None:
-    axes.plot(x[: len(paper)], paper, MARKERS[0], color="black", fillstyle="none", markersize=5, label="the paper, digitised")
+    if paper:
+        points = {"color": "black", "fillstyle": "none", "markersize": 5, "label": "the paper, digitised"}
+        axes.plot(x[: len(paper)], paper, MARKERS[0], **points)
     label = "ours: mean and 95 % interval over seeds"
-    draw_line(axes, x, ours, {"color": COLOURS[3], "label": label, "marker": ".", "zorder": 3})
+    if any(e.n for e in ours):
+        draw_line(axes, x, ours, {"color": COLOURS[3], "label": label, "marker": ".", "zorder": 3})
 
 
 def _axes(row: Any, title: str) -> None:
     for axes in row:
         plain(axes, "")
-        axes.set_xscale("log")
+        if axes.lines and axes is not row[1]:  # a logarithmic axis needs something positive on it
+            axes.set_xscale("log")
     row[1].set_xscale("symlog", linthresh=4, base=4)
     for axes in row[:2]:
-        axes.set_yscale("log")
+        if axes.lines:
+            axes.set_yscale("log")
     for axes in row[2:]:
         axes.set_ylim(-0.04, 1.04)
     row[3].set_xlim(row[2].get_xlim())

@@ -195,7 +195,8 @@ def draw(columns: Columns) -> Any:
     grid[1][0].set_ylabel("dead share, Adam")
     grid[2][0].set_ylabel("units that have not died, γ = 1e-4")
     for axes in (grid[0][-1], grid[1][-1], grid[2][-1]):
-        axes.legend(fontsize=8, frameon=False, loc="best")
+        if axes.get_legend_handles_labels()[0]:
+            axes.legend(fontsize=8, frameon=False, loc="best")
     return figure
 
 
