@@ -1,4 +1,4 @@
-"""The command line: `minirelu study`, `reproduce` and `sweep` (cli_sweep.py). Commands and their options, nothing else."""
+"""The command line: `minirelu study`, `reproduce`, `report` and `sweep` (cli_sweep.py). Commands and options, nothing else."""
 
 from __future__ import annotations
 
@@ -150,31 +150,71 @@ def _fail(console: Console, message: str) -> NoReturn:
 
 @app.command()
 def reproduce(
-    names: Annotated[list[str], typer.Argument(help="Figures of the paper: fig2, fig3, fig4, fig5.")],
-    out: Annotated[Path, typer.Option(help="Folder for name.png, .svg and .parquet (the numbers).")] = Path("figures"),
+    names: Annotated[list[str], typer.Argument(help="Some of fig1, fig2, fig3, fig4, fig5, momentum.")],
+    out: Annotated[Path, typer.Option(help="Folder for name.png, .svg, .parquet (the numbers), and the runs.")] = Path(
+        "figures"
+    ),
     workers: Annotated[int, typer.Option(help="Processes.", min=1)] = 2,
+    quick: Annotated[bool, typer.Option("--quick", help="Nets: fewer steps and seeds, some minutes.")] = False,
+    data: Annotated[str | None, typer.Option(help="Nets: data sets by commas [the paper's four].")] = None,
+    seeds: Annotated[int | None, typer.Option(help="Nets: seeds a setting [8].", min=1)] = None,
+    steps: Annotated[int | None, typer.Option(help="Nets: training steps [250000].", min=1)] = None,
 ) -> None:
-    """Draw figures of the paper again, exactly and as the paper drew them, and say how they compare."""
-    from .experiments.reproduce import FIGURES, save
+    """Do figures of the paper again, and say how they compare. Those that train nets resume in the same folder."""
+    from .experiments import reproduce as figures
 
     console = Console()
     for name in names:
-        if name not in FIGURES:
-            _fail(console, f"there is no figure called {name!r}; expected {', '.join(FIGURES)}")
+        if name not in figures.EVERY:
+            _fail(console, f"there is no figure called {name!r}; expected {', '.join(figures.EVERY)}")
     try:
         check_place(str(out), FIGURE_BYTES * len(names))
         for name in dict.fromkeys(names):
+            size = figures.sized(name, quick, data, seeds, steps)
             with Progress(console=console, disable=not console.is_terminal) as bar:
                 task = bar.add_task(name, total=None)
-                columns = FIGURES[name].run(workers, lambda done, total: bar.update(task, completed=done, total=total))
-            for sentence in FIGURES[name].sentences(columns):
+                columns = figures.numbers(
+                    name, out / "runs", workers, lambda done, total: bar.update(task, completed=done, total=total), size
+                )
+            module = {**figures.FIGURES, **figures.NETWORKS}[name]
+            for sentence in module.sentences(columns):
                 console.print(sentence, markup=False, highlight=False)
-            paths = save(name, FIGURES[name].draw(columns), columns, out)
+            paths = figures.save(name, module.draw(columns), columns, out)
             console.print(f"Written: {', '.join(map(str, paths))}", markup=False, highlight=False)
-    except DataError as error:
+    except ValueError as error:
         _fail(console, str(error))
     except KeyboardInterrupt:
-        console.print("Stopped; figures that were finished are kept.")
+        console.print("Stopped; what was finished is kept, and the same command goes on.")
+        raise typer.Exit(130) from None
+
+
+@app.command()
+def report(
+    out: Annotated[Path, typer.Option(help="Folder for report.html, report.json, and the runs.")] = Path("report"),
+    quick: Annotated[bool, typer.Option("--quick", help="Every claim with fewer steps and seeds, under 10 minutes.")] = False,
+    train: Annotated[bool, typer.Option("--train/--no-train", help="Train what is missing, or report what is there.")] = True,
+    workers: Annotated[int, typer.Option(help="Processes.", min=1)] = 2,
+) -> None:
+    """Measure every claim of the paper that is not measured yet, and write one page about all of them."""
+    from .experiments import report as reports
+
+    console = Console()
+    try:
+        check_place(str(out), FIGURE_BYTES)
+        found = []
+        with Progress(console=console, disable=not console.is_terminal) as bar:
+            task = bar.add_task("", total=None)
+            show = lambda name, done, total: bar.update(task, description=name, completed=done, total=total)
+            for part in reports.parts(out / "runs", quick, workers, show, train):
+                found.append(part)
+                for f in part.findings:
+                    said = f"{f.ours}; n = {f.n:,}" if f.n else f.why or f.ours
+                    console.print(f"{f.verdict}: {f.claim.text}. {said}", markup=False, highlight=False, soft_wrap=True)
+        console.print(f"Written: {', '.join(map(str, reports.write(found, out, quick)))}", markup=False, highlight=False)
+    except ValueError as error:
+        _fail(console, str(error))
+    except KeyboardInterrupt:
+        console.print("Stopped; trainings that were finished are kept, and the same command goes on.")
         raise typer.Exit(130) from None
 
 

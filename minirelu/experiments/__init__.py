@@ -4,5 +4,6 @@
   `plans` (options to a plan), `workers` (processes), `folder` (results, resuming), `summary` (means, intervals, words),
   `figures`, `screen` (bars and table).
 - `fig2` … `fig5`: the paper's figures of that number, from `minirelu.theory`; `panels` is what 4 and 5 share.
+- `fig1`: the paper's Figure 1, on trained nets; `networks` (sizes, data, runs, rates) and `verdicts` are for all such.
 - `reproduce`: those figures by name, and how they are written to files.
 """

@@ -2,6 +2,9 @@
 
 A figure is a module with `run(workers, on_progress)`, which gives its numbers as columns, `draw(columns)`, which gives a
 matplotlib figure, and `sentences(columns)`, which says what came out. A new one is a new line in `FIGURES`.
+
+An experiment that trains nets has `train(folder, size, workers, on_progress)` and `collect(folder, size)` in place of `run`,
+the sizes `FULL` and `QUICK`, and `findings(columns, reasons)`. A new one is a new line in `NETWORKS`.
 """
 
 from __future__ import annotations
@@ -11,9 +14,38 @@ from types import ModuleType
 from typing import Any
 
 from ..files import write_atomically
-from . import fig2, fig3, fig4, fig5
+from . import fig1, fig2, fig3, fig4, fig5, momentum
+from .networks import OnProgress, Size
 
 FIGURES: dict[str, ModuleType] = {"fig2": fig2, "fig3": fig3, "fig4": fig4, "fig5": fig5}
+NETWORKS: dict[str, ModuleType] = {"fig1": fig1, "momentum": momentum}
+EVERY = tuple(sorted([*FIGURES, *NETWORKS]))
+
+
+def numbers(name: str, folder: Path, workers: int, on_progress: OnProgress, size: Size | None = None) -> dict[str, Any]:
+    """The columns of a figure; for an experiment on nets those of `size`, trained into `folder` unless they are there.
+
+    Raises `DataError` if none of its data can be read, and `StoreError` if `folder` cannot be used.
+    """
+    if name in FIGURES:
+        return FIGURES[name].run(workers, on_progress)
+    module = NETWORKS[name]
+    module.train(folder, size or module.FULL, workers, on_progress)
+    return module.collect(folder, size or module.FULL)
+
+
+def sized(name: str, quick: bool, data: str | None, seeds: int | None, steps: int | None) -> Size | None:
+    """An experiment's full or quick size with what was given instead of its own; None for a figure without nets.
+
+    Raises `ValueError` for an empty list of data.
+    """
+    if name in FIGURES:
+        return None
+    own: Size = NETWORKS[name].QUICK if quick else NETWORKS[name].FULL
+    names = own.data if data is None else tuple(part.strip() for part in data.split(",") if part.strip())
+    if not names:
+        raise ValueError(f"--data was given {data!r}; expected names of data sets separated by commas")
+    return Size(names, seeds or own.seeds, steps or own.steps)
 
 
 def save(name: str, figure: Any, columns: dict[str, Any], folder: Path) -> list[Path]:

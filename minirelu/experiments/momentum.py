@@ -1,0 +1,307 @@
+"""Is it momentum that kills units at small targets, or Adam's normalisation? The question that the paper leaves open.
+
+Claim (§5–7): momentum makes units overshoot into the dead cone; on nets the paper compares Adam with plain SGD, which differ in
+two things. Here they are two switches, on the paper's net (App. A), at γ = 1 and 1e-4:
+
+- momentum alone: EMA (the paper's), heavy ball, Nesterov, β = .9 and .99, and Adam without its second moment;
+- normalisation alone: Adam with β₁ = 0, which is SGD normalised by the root mean square; both: Adam with β₁ = .5, .9, .99.
+
+The learning rate of every rule without normalisation is tuned for each data set and γ by the fit of pilots; Adam's is its own,
+1e-3. Adam without second moment is Adam with ε = 1e8 and a learning rate of η·1e8, so that m̂/(√v̂ + ε)·η·1e8 = η·m̂.
+Besides: γ times lr under Adam, and the survival of units at γ = 1e-4. Ours: docs/reproduction.md.
+
+Run time on two cores: about 10 minutes for each of the small sets at 250,000 steps; the quick form about a minute for all.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from .. import sweep
+from . import networks, survival
+from .figures import COLOURS, draw_line, plain
+from .networks import OnProgress, Size
+from .summary import Estimate, estimate
+from .verdicts import IN_PART, NOT_REPRODUCED, NOT_RUN, REPRODUCED, Claim, Finding, not_run, said
+
+FULL = Size(("airfoil", "facebook", "real_estate", "superconductivity"), 8, 250_000)
+QUICK = Size(FULL.data, 2, 4000)
+SMALL, LARGE = 1e-4, 1.0
+RATES = (1e-3, 3e-3, 1e-2, 3e-2, 1e-1, 3e-1)
+HUGE = 1e8  # the ε that switches the second moment off
+PLANE = (1.0, 1e-1, 1e-2), (1e-4, 1e-3, 1e-2)  # γ and lr: both diagonals, γ·lr and lr/γ, have three points
+MATTERS = 0.05  # a difference of dead shares that is called one
+
+
+class Arm(NamedTuple):
+    """A rule with its switches; `tuned` ones take their learning rate from the pilots."""
+
+    name: str
+    optimizer: str
+    beta: float
+    momentum: bool
+    normalised: bool
+    eps: float = 1e-8
+
+    @property
+    def tuned(self) -> bool:
+        return not self.normalised
+
+
+ARMS = (
+    Arm("SGD", "sgd", 0.0, False, False),
+    *(Arm(f"{name}, β = {beta:g}", rule, beta, True, False)
+      for name, rule in (("EMA", "ema"), ("heavy ball", "heavy_ball"), ("Nesterov", "nesterov")) for beta in (0.9, 0.99)),
+    Arm("Adam, no second moment", "adam", 0.9, True, False, HUGE),
+    Arm("Adam, β₁ = 0", "adam", 0.0, False, True),
+    *(Arm(f"Adam, β₁ = {beta:g}", "adam", beta, True, True) for beta in (0.5, 0.9, 0.99)),
+)  # fmt: skip
+WATCHED = ("SGD", "heavy ball, β = 0.9", "Adam, β₁ = 0", "Adam, β₁ = 0.9")
+
+RESOLUTION = 1 / 200  # of a dead share
+KEPT = ("data", "gamma", "lr", "seed", "mse", "dead_share", "steps", "wall_seconds")
+
+Columns = dict[str, Any]
+
+# --------------------------------------------------------------------------------------------------------------- runs
+
+
+def pilots(size: Size) -> sweep.Grid:
+    """Every tuned rule at every rate, at both γ."""
+    rules = [(arm.optimizer, arm.beta) for arm in ARMS if arm.tuned and arm.eps != HUGE]
+    plain_rules = networks.tuning(size, rules, (LARGE, SMALL), RATES)
+    return plain_rules + networks.tuning(size, [("adam", 0.9)], (LARGE, SMALL), [HUGE * rate for rate in RATES], eps=HUGE)
+
+
+def arms(size: Size, rates: networks.Rates) -> sweep.Grid:
+    """Every arm at both γ, and the plane of γ and lr under Adam."""
+    grids = [_plane(size)]
+    for name in size.data:
+        for gamma in (LARGE, SMALL):
+            for arm in ARMS:
+                rate = rates.get((name, arm.optimizer, arm.beta, gamma)) if arm.tuned else 1e-3
+                if rate is not None:
+                    grids.append(_grid(size, [name], arm, rate, gamma))
+    return networks.added(grids)
+
+
+def _plane(size: Size) -> sweep.Grid:
+    gammas, rates = PLANE
+    return _grid(size, list(size.data), ARMS[-2], list(rates), list(gammas))
+
+
+def _grid(size: Size, data: list[str], arm: Arm, rate: Any, gamma: Any) -> sweep.Grid:
+    own: dict[str, Any] = {"data": data, "optimizer": arm.optimizer, "beta": arm.beta, "eps": arm.eps, "lr": rate}
+    return sweep.Grid(**own, gamma=gamma, seed=range(size.seeds), steps=size.steps)
+
+
+def train(folder: Path, size: Size, workers: int, on_progress: OnProgress) -> None:
+    """Train what is missing: pilots, arms, then the nets whose units are watched."""
+    size = size._replace(data=tuple(networks.needed(size.data)))
+    networks.train(pilots(size), folder, workers, on_progress)
+    rates = networks.tuned(networks.collect(pilots(size), folder))
+    networks.train(arms(size, rates), folder, workers, on_progress)
+    courses = _courses(size, rates)
+    for k, course in enumerate(courses):
+        survival.watch(course, folder / "units")
+        on_progress(k + 1, len(courses))
+
+
+def _courses(size: Size, rates: networks.Rates) -> list[survival.Course]:
+    found = []
+    for name in size.data:
+        for arm in (arm for arm in ARMS if arm.name in WATCHED):
+            rate = rates.get((name, arm.optimizer, arm.beta, SMALL)) if arm.tuned else 1e-3
+            if rate is not None:
+                found.append(survival.Course(name, arm.optimizer, rate, arm.beta, SMALL, size.seeds, size.steps))
+    return found
+
+
+def collect(folder: Path, size: Size) -> Columns:
+    """What `folder` has of this size: arm, data, gamma, lr, seed, mse, dead_share (at the end), steps, seconds, step, alive.
+
+    A row a run, with step -1; and for nets whose units are watched a row a step, with the share `alive` at `step`.
+    """
+    rates = networks.tuned(networks.collect(pilots(size), folder))
+    frame = networks.collect(arms(size, rates), folder)
+    names = {(arm.optimizer, arm.beta, arm.eps if arm.optimizer == "adam" else 0.0): arm.name for arm in ARMS}
+    parts: list[Columns] = [{name: frame[name].to_numpy() for name in KEPT}]
+    parts[0]["arm"] = np.array([names[key] for key in frame.select("optimizer", "beta", "eps").rows()], dtype=str)
+    parts[0] |= {"step": np.full(frame.height, -1), "alive": np.full(frame.height, np.nan)}
+    parts += [_curves(course, folder) for course in _courses(size, rates) if survival.kept(course, folder / "units")]
+    return {name: np.concatenate([part[name] for part in parts]) for name in parts[0]}
+
+
+def _curves(course: survival.Course, folder: Path) -> Columns:
+    units = survival.watch(course, folder / "units")
+    steps = np.unique(
+        np.concatenate([np.linspace(0, min(survival.EARLY, course.steps), 51), np.linspace(0, course.steps, 101)])
+    )
+    curves = survival.alive(units, course.steps, steps)
+    dead = [units["dead"][units["net"] == net].mean() for net in range(course.seeds)]
+    name = next(
+        arm.name for arm in ARMS if arm.name in WATCHED and (arm.optimizer, arm.beta) == (course.optimizer, course.beta)
+    )
+    same = {"data": course.data, "gamma": course.gamma, "lr": course.lr, "mse": np.nan, "steps": course.steps}
+    same |= {"wall_seconds": 0.0, "arm": name}
+    made = {key: np.full(curves.size, value) for key, value in same.items()}
+    made["seed"] = np.repeat(np.arange(course.seeds), len(steps))
+    made["dead_share"] = np.repeat(dead, len(steps))
+    return made | {"step": np.tile(steps.astype(int), course.seeds), "alive": curves.ravel()}
+
+
+# ------------------------------------------------------------------------------------------------------------ numbers
+
+
+def at(columns: Columns, data: str, arm: str, gamma: float, lr: float | None = None) -> dict[int, float]:
+    """Seed: dead share at the end, of runs that have not diverged."""
+    own = (columns["data"] == data) & (columns["arm"] == arm) & (columns["gamma"] == gamma) & (columns["step"] < 0)
+    if ARMS[-2].name == arm:
+        own &= columns["lr"] == (1e-3 if lr is None else lr)
+    own &= ~np.isnan(columns["dead_share"])
+    return dict(zip(columns["seed"][own].tolist(), columns["dead_share"][own].tolist(), strict=True))
+
+
+def share(columns: Columns, data: str, arm: str, gamma: float, lr: float | None = None) -> Estimate:
+    return estimate(list(at(columns, data, arm, gamma, lr).values()), 0, 1, resolution=RESOLUTION)
+
+
+def difference(columns: Columns, data: str, arm: str) -> Estimate:
+    """Dead share at γ = 1e-4 less that at γ = 1, seed by seed."""
+    small, large = (at(columns, data, arm, gamma) for gamma in (SMALL, LARGE))
+    return estimate([small[seed] - large[seed] for seed in small if seed in large], -1, 1, resolution=RESOLUTION)
+
+
+# ------------------------------------------------------------------------------------------------------------- figure
+
+
+def draw(columns: Columns) -> Any:
+    """A column a data set: dead shares of every arm at both γ, the plane of γ and lr, and survival at γ = 1e-4."""
+    from matplotlib.figure import Figure
+
+    names = networks.in_order(columns["data"], FULL.data)
+    figure = Figure(figsize=(2.6 + 3.3 * len(names), 10), layout="constrained")
+    grid = figure.subplots(3, len(names), squeeze=False, height_ratios=(5, 3, 3), sharey="row")
+    for name, (top, middle, bottom) in zip(names, grid.T, strict=True):
+        _shares(top, columns, name)
+        _planes(middle, columns, name)
+        _survivals(bottom, columns, name)
+        top.set_title(networks.title(name), fontsize=10)
+    grid[0][0].set_yticks(range(len(ARMS)), [arm.name for arm in ARMS])
+    grid[0][0].invert_yaxis()
+    grid[1][0].set_ylabel("dead share, Adam")
+    grid[2][0].set_ylabel("units that have not died, γ = 1e-4")
+    for axes in (grid[0][-1], grid[1][-1], grid[2][-1]):
+        if axes.get_legend_handles_labels()[0]:
+            axes.legend(fontsize=8, frameon=False, loc="best")
+    return figure
+
+
+def _shares(axes: Any, columns: Columns, name: str) -> None:
+    for gamma, colour, marker, shift in ((SMALL, COLOURS[3], "o", -0.12), (LARGE, COLOURS[0], "s", 0.12)):
+        found = [(k, share(columns, name, arm.name, gamma)) for k, arm in enumerate(ARMS)]
+        found = [(k, e) for k, e in found if e.n]
+        spread = np.transpose([(e.mean - e.low, e.high - e.mean) for _, e in found]) if found else np.zeros((2, 0))
+        x, y = [e.mean for _, e in found], [k + shift for k, _ in found]
+        axes.errorbar(x, y, xerr=spread, fmt=marker, color=colour, markersize=4.5, linewidth=1.5, label=f"γ = {gamma:g}")
+    axes.axhline(7.5, color="0.6", linewidth=0.8, linestyle=":")  # above: no normalisation
+    plain(axes, "dead share")
+    axes.set_xlim(-0.04, 1.04)
+
+
+def _planes(axes: Any, columns: Columns, name: str) -> None:
+    gammas, rates = PLANE
+    for k, rate in enumerate(rates):
+        found = [share(columns, name, ARMS[-2].name, gamma, rate) for gamma in gammas]
+        draw_line(axes, gammas, found, {"color": COLOURS[k], "marker": "osD"[k], "markersize": 4, "label": f"lr {rate:g}"})
+    plain(axes, "γ")
+    axes.set(xscale="log", ylim=(-0.04, 1.04))
+
+
+def _survivals(axes: Any, columns: Columns, name: str) -> None:
+    for k, arm in enumerate(WATCHED):
+        own = (columns["data"] == name) & (columns["arm"] == arm) & (columns["step"] >= 0)
+        if own.any():
+            steps = np.unique(columns["step"][own])
+            found = [estimate(columns["alive"][own & (columns["step"] == t)], 0, 1, resolution=RESOLUTION) for t in steps]
+            draw_line(axes, steps.tolist(), found, {"color": COLOURS[(1, 0, 4, 3)[k]], "label": arm, "drawstyle": "steps-post"})
+    plain(axes, "step")
+    axes.set(xscale="symlog", ylim=(-0.04, 1.04))
+    axes.set_xscale("symlog", linthresh=100)
+
+
+# ----------------------------------------------------------------------------------------------------------- verdicts
+
+
+def claims(name: str) -> tuple[Claim, Claim]:
+    """What the paper says, or implies, of one data set."""
+    title = networks.title(name)
+    return (
+        Claim(f"{title}: momentum kills at small γ, also without normalisation",
+              f"§5–7; dead share of each rule with momentum alone at γ = 1e-4 less that at 1, above {MATTERS:g}", "yes"),
+        Claim(f"{title}: without momentum small γ does not kill",
+              f"§5–7; dead share of Adam with β₁ = 0 at γ = 1e-4 less that at 1, at most {MATTERS:g}", "yes"),
+    )  # fmt: skip
+
+
+def findings(columns: Columns, reasons: dict[str, str]) -> list[Finding]:
+    """Two for each of the paper's data sets, and for others in `columns`."""
+    found = []
+    for name in networks.in_order([*FULL.data, *columns["data"]], FULL.data):
+        why = reasons.get(name, "no runs of this size with at least two seeds are in the folder")
+        found += [f if f.verdict != NOT_RUN else not_run(f.claim, why) for f in _found(columns, name)]
+    return found
+
+
+def _found(columns: Columns, name: str) -> list[Finding]:
+    kills, spares = claims(name)
+    alone = {arm.name: difference(columns, name, arm.name) for arm in ARMS if arm.momentum and not arm.normalised}
+    other = difference(columns, name, "Adam, β₁ = 0")
+    alone = {arm: e for arm, e in alone.items() if e.n > 1}  # of some rules all but one training may have diverged
+    if not alone or other.n < 2:
+        return [not_run(kills, ""), not_run(spares, "")]
+    most = max(alone, key=lambda arm: alone[arm].mean)
+    verdicts = [_more(e) for e in alone.values()]
+    verdict = verdicts[0] if len(set(verdicts)) == 1 else IN_PART
+    ours = f"largest difference of {len(alone)} rules: {said(alone[most])} ({most})"
+    spared = {REPRODUCED: NOT_REPRODUCED, NOT_REPRODUCED: REPRODUCED, IN_PART: IN_PART}[_more(other)]
+    return [
+        Finding(kills, ours, min(e.n for e in alone.values()), verdict),
+        Finding(spares, f"difference {said(other)}", other.n, spared),
+    ]
+
+
+def _more(e: Estimate) -> str:
+    return REPRODUCED if e.low > MATTERS else NOT_REPRODUCED if e.high < MATTERS else IN_PART
+
+
+def sentences(columns: Columns) -> list[str]:
+    """Dead shares of every arm, when units die, and the verdicts."""
+    said_ = [f"After {int(columns['steps'].max()):,} steps, dead shares at γ = 1e-4 and at γ = 1 (n seeds):"]
+    for name in networks.in_order(columns["data"], FULL.data):
+        for arm in ARMS:
+            small, large = (share(columns, name, arm.name, gamma) for gamma in (SMALL, LARGE))
+            if small.n and large.n:
+                said_.append(f"{networks.title(name)}, {arm.name}: {said(small)} and {said(large)}, n = {small.n}.")
+        said_ += [_deaths(columns, name, arm) for arm in WATCHED if _at(columns, name, arm, 0).n]
+    found = [f for f in findings(columns, {}) if f.verdict != NOT_RUN]
+    return [*said_, *(f"{f.claim.text}: {f.ours}, n = {f.n}: {f.verdict}." for f in found)]
+
+
+def _at(columns: Columns, name: str, arm: str, step: int) -> Estimate:
+    own = (columns["data"] == name) & (columns["arm"] == arm) & (columns["step"] == step)
+    return estimate(columns["alive"][own], 0, 1, resolution=RESOLUTION)
+
+
+def _deaths(columns: Columns, name: str, arm: str) -> str:
+    own = (columns["data"] == name) & (columns["arm"] == arm) & (columns["step"] >= 0)
+    last = int(columns["step"][own].max())
+    early = min(survival.EARLY, last)
+    alive = [said(_at(columns, name, arm, step)) for step in (0, early, last)]
+    return (
+        f"{networks.title(name)}, {arm}, γ = 1e-4: units not yet dead at step 0 (the rest is born dead) {alive[0]}, "
+        f"at {early:,} {alive[1]}, at {last:,} {alive[2]}; n = {_at(columns, name, arm, 0).n} nets."
+    )

@@ -1,0 +1,130 @@
+"""When units die: first-death times of every unit of some nets, and their survival curves (Kaplan & Meier 1958).
+
+- `Course`: an arm whose units are watched. `watch(arm, folder, ...)`: train it, or take what the folder has of it.
+- `kaplan_meier(times, died)`: the survival curve. `alive(units, last, steps)`: one a net.
+
+A unit is *born dead* if it is dead at step 0, and an *early* death if it first dies by `EARLY`; later ones die during training.
+Early steps are recorded every `EARLY`/50 by a run of those steps alone, which is the beginning of the long one to the bit.
+Units are measured at recorded steps only, so a time is the first recorded step at which the unit was dead.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import io
+import json
+import zipfile
+import zlib
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from .. import data as data_sets
+from .. import train
+from ..errors import ShapeError
+from ..files import write_atomically
+
+EARLY = 1000
+NEVER = -1
+
+Units = dict[str, np.ndarray]
+
+
+class Course(NamedTuple):
+    """What is trained: `seeds` nets of `depth` layers on one data set."""
+
+    data: str
+    optimizer: str
+    lr: float
+    beta: float
+    gamma: float
+    seeds: int
+    steps: int
+    depth: int = 1
+    width: int = 200
+
+    def key(self) -> str:
+        return hashlib.sha256(json.dumps(self).encode()).hexdigest()[:16]
+
+
+def kept(arm: Course, folder: Path) -> bool:
+    """Whether `folder` has a file of it."""
+    return _path(arm, folder).exists()
+
+
+def _path(arm: Course, folder: Path) -> Path:
+    return folder / f"{arm.key()}.npz"
+
+
+def watch(arm: Course, folder: Path) -> Units:
+    """One entry a unit: net, layer, died (first recorded step at which it was dead, or -1), dead at the last step.
+
+    A file that cannot be read is replaced. Raises `DataError` if the data cannot be read.
+    """
+    path = _path(arm, folder)
+    try:
+        with np.load(io.BytesIO(path.read_bytes())) as found:
+            return dict(found)
+    except (OSError, ValueError, zipfile.BadZipFile, zlib.error):
+        units = _trained(arm)
+    folder.mkdir(parents=True, exist_ok=True)
+    write_atomically(path, lambda file: np.savez_compressed(file, **units))  # type: ignore[arg-type]
+    return units
+
+
+def _trained(arm: Course) -> Units:
+    early = min(EARLY, arm.steps)
+    parts = [_recorded(arm, early, max(early // 50, 1))]
+    if arm.steps > early:
+        parts.append(_recorded(arm, arm.steps, max(arm.steps // 100, 1)))
+    steps = np.concatenate([step for step, _ in parts])
+    dead = np.concatenate([own for _, own in parts], axis=1)
+    order = np.argsort(steps, kind="stable")
+    died, last = first_deaths(steps[order], dead[:, order]), parts[-1][1][:, -1]
+    nets, layers = np.indices((arm.seeds, arm.depth * arm.width))
+    return {"net": nets.ravel(), "layer": layers.ravel() // arm.width + 1, "died": died.ravel(), "dead": last.ravel()}
+
+
+def _recorded(arm: Course, steps: int, every: int) -> tuple[np.ndarray, np.ndarray]:
+    """(T,) steps and (R, T, units): whether each unit is active on no row."""
+    X, y = data_sets.load(arm.data)
+    result = train.train_mlp(
+        X, y, widths=(arm.width,) * arm.depth, optimizer=arm.optimizer, lr=arm.lr, beta=arm.beta, gamma=arm.gamma,
+        steps=steps, seeds=range(arm.seeds), record_every=every, standardize=False, units=True,
+    )  # fmt: skip
+    assert result.active is not None
+    assert result.nonfinite_rows is not None
+    return result.step, (result.active == 0) & (result.nonfinite_rows == 0)
+
+
+def first_deaths(steps: np.ndarray, dead: np.ndarray) -> np.ndarray:
+    """(R, units): the first of the ascending `steps` (T,) at which `dead` (R, T, units) holds, or -1."""
+    return np.where(dead.any(axis=1), steps[dead.argmax(axis=1)], NEVER)
+
+
+def kaplan_meier(times: Any, died: Any) -> tuple[np.ndarray, np.ndarray]:
+    """(t, S(t)) at the distinct times of death, ascending: S(t) = Π over tᵢ ≤ t of (1 − dᵢ/nᵢ).
+
+    `times` (n,) are those of death where `died`, else those at which a unit was last seen alive (censored). nᵢ are the units
+    seen alive until just before tᵢ, dᵢ those that die there. Raises `ShapeError` for lengths that differ.
+    """
+    times, died = np.asarray(times), np.asarray(died, bool)
+    if times.shape != died.shape or times.ndim != 1:
+        raise ShapeError(f"times and died must be two vectors of one length, got {times.shape} and {died.shape}")
+    at, deaths = np.unique(times[died], return_counts=True)
+    risk = len(times) - np.searchsorted(np.sort(times), at)
+    return at, np.cumprod(1 - deaths / risk)
+
+
+def alive(units: Units, last: int, steps: Any) -> np.ndarray:
+    """(nets, T): each net's survival curve at `steps`, all units counted, so that it begins at the share not born dead.
+
+    One curve a net, because units of one net are not independent of each other: intervals are over nets.
+    """
+    curves = []
+    for net in np.unique(units["net"]):
+        died = units["died"][units["net"] == net]
+        at, share = kaplan_meier(np.where(died == NEVER, last, died), died != NEVER)
+        curves.append(np.concatenate([[1.0], share])[np.searchsorted(at, steps, side="right")])
+    return np.array(curves)

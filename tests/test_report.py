@@ -1,0 +1,126 @@
+"""The report: every claim has a row, whatever is missing; the page is whole, escaped and needs nothing from elsewhere."""
+
+import json
+import re
+from html.parser import HTMLParser
+
+import pytest
+from typer.testing import CliRunner
+
+from minirelu import cli
+from minirelu.experiments import born_dead, fig1, momentum, page, report, rescaling
+from minirelu.experiments.networks import Size
+from minirelu.experiments.verdicts import VERDICTS, Claim, Finding
+
+CLAIM = Claim("a < b & c", "§1", "0.5")
+
+
+class Tags(HTMLParser):
+    """The open tags at any time, and all that were seen."""
+
+    VOID = {"meta", "img", "br"}
+
+    def __init__(self):
+        super().__init__()
+        self.open, self.seen = [], []
+
+    def handle_starttag(self, tag, attrs):
+        self.seen.append((tag, dict(attrs)))
+        if tag not in self.VOID:
+            self.open.append(tag)
+
+    def handle_endtag(self, tag):
+        assert self.open.pop() == tag
+
+
+def parsed(text):
+    tags = Tags()
+    tags.feed(text)
+    assert tags.open == []
+    return tags.seen
+
+
+def part(verdict="reproduced", picture=b"\x89PNG"):
+    found = Finding(CLAIM, "0.51 [0.49, 0.53]", 8, verdict, "no data" if verdict == "not run" else "")
+    return report.Part("x", 'A "title"', [found], "minirelu reproduce x", 12.0, "Note.", picture, "Points & lines")
+
+
+def test_the_page_is_whole_escaped_and_self_contained():
+    text = page.page([part(), part("not run", b"")], quick=False)
+    seen = parsed(text)
+    (image,) = [attrs for tag, attrs in seen if tag == "img"]
+    assert image["alt"] == "Points & lines"
+    assert image["src"].startswith("data:image/png;base64,iVBORw")
+    assert not [attrs for _, attrs in seen if str(attrs.get("src", attrs.get("href", "data:")))[:5] != "data:"]
+    assert "http" not in text
+    assert "a &lt; b &amp; c" in text
+    assert "2 claims: 1 reproduced, 0 not reproduced, 0 in part, 1 not run." in text
+    assert '<html lang="en">' in text
+    assert "@media print" in text
+    for word in ("0.51 [0.49, 0.53]", "no data", "§1", "12.0 s", "minirelu reproduce x"):
+        assert word in text
+
+
+def test_quick_verdicts_say_so():
+    text = page.page([part(), part("not run")], quick=True)
+    assert "reproduced (quick)" in text
+    assert "not run (quick)" not in text
+
+
+@pytest.fixture
+def small(monkeypatch):
+    """Calculations of a few points, which spares a minute; nets are as they come."""
+    monkeypatch.setattr(report, "STARTS", {True: 4, False: 4})
+    monkeypatch.setattr(report, "NETS", {True: 100, False: 100})
+    monkeypatch.setattr(rescaling, "STEPS", 20)
+    monkeypatch.setattr(report, "png", lambda figure: b"\x89PNG")
+    monkeypatch.setattr(report.fig3, "draw", lambda columns: None)  # stream lines take seconds
+
+
+def invoke(*arguments):
+    return CliRunner().invoke(cli.app, ["report", *map(str, arguments)], env={"COLUMNS": "200"})
+
+
+def test_without_data_every_claim_has_its_row_and_reason(tmp_path, monkeypatch, small):
+    monkeypatch.delenv("MINIRELU_DATA", raising=False)
+    result = invoke("--quick", "--out", tmp_path)
+    assert result.exit_code == 0, result.output
+    rows = json.loads((tmp_path / "report.json").read_text())
+    assert {row["part"] for row in rows} == {"fig1", "momentum", "fig2", "fig3", "fig4-5", "fig6", "rescaling", "born_dead"}
+    nets = [row for row in rows if row["part"] in ("fig1", "momentum")]
+    assert len(nets) == 4 * 5 + 4 * 2
+    assert all(row["verdict"] == "not run" and "MINIRELU_DATA" in row["why"] for row in nets)
+    assert all(row["why"] for row in rows if row["verdict"] == "not run")
+    assert {row["verdict"] for row in rows} <= set(VERDICTS)
+    text = (tmp_path / "report.html").read_text()
+    parsed(text)
+    assert len(re.findall(r"<tr><td", text)) == len(rows)
+
+
+def test_what_is_there_is_reported_without_training(tmp_path, monkeypatch, small):
+    sizes = {name: Size(("diabetes",), 2, steps) for name, steps in (("fig1", 40), ("momentum", 20))}
+    momentum.train(tmp_path / "runs", sizes["momentum"], 1, lambda done, total: None)
+    for module in (fig1, momentum):
+        monkeypatch.setattr(module, "train", None)
+    assert invoke("--no-train", "--out", tmp_path).exit_code == 0
+    rows = json.loads((tmp_path / "report.json").read_text())
+    own = [row for row in rows if row["text"].startswith("Diabetes")]
+    assert [row["part"] for row in own] == ["momentum"] * 2
+    assert all(row["n"] == 2 and row["verdict"] != "not run" and "20 steps" in row["note"] for row in own)
+
+
+def test_the_rescaling_theorem_holds_on_trained_nets(monkeypatch):
+    monkeypatch.setattr(rescaling, "STEPS", 200)
+    single, layers = rescaling.errors(2, 2)
+    assert min(single) > 1e-3
+    assert max(layers) < 1e-12
+    trivial, _ = rescaling.errors(1, 2, gamma=1.0)
+    assert max(trivial) < 0.02  # ν = 1 is near one of the factors tried: the search finds what is there
+
+
+def test_born_dead_nets_are_held_against_their_bounds(monkeypatch):
+    found = born_dead.findings(2000)
+    assert [f.verdict for f in found] == ["reproduced"] * 5
+    monkeypatch.setattr(born_dead.theory, "upper_bound", lambda depth, width: 0.05)
+    monkeypatch.setattr(born_dead.theory, "lower_bound", lambda depth, width: 0.0)
+    assert [f.verdict for f in born_dead.findings(2000)][:4] == ["not reproduced"] * 4
