@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import shlex
+import signal
 import sys
 from concurrent.futures.process import BrokenProcessPool
 from pathlib import Path
@@ -219,7 +220,13 @@ def report(
 
 
 def main() -> None:
-    """The entry point of the `minirelu` command."""
+    """The entry point of the `minirelu` command. Ctrl-C is heard once: what keeps the results is not to be stopped half-way."""
+
+    def stop(*_: object) -> None:
+        signal.signal(signal.SIGINT, signal.SIG_IGN)
+        raise KeyboardInterrupt
+
+    signal.signal(signal.SIGINT, stop)
     app()
 
 

@@ -61,7 +61,7 @@ class _Worker:
         context = get_context("spawn")
         self.pipe, other = context.Pipe()
         self.process = context.Process(target=_serve, args=(other, work, common), daemon=True)
-        with one_thread_each(), deaf_to_ctrl_c():  # which the process inherits: it is this one that hears Ctrl-C
+        with one_thread_each():
             self.process.start()
         other.close()
         self.ready = False
