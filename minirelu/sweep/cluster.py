@@ -14,7 +14,7 @@ from collections.abc import Iterator
 from typing import Any
 
 from ..errors import BackendUnavailableError
-from .processes import Advanced, Event, Failed, Finished, Work, deaf_to_ctrl_c, one_thread_each
+from .processes import Advanced, Event, Failed, Finished, Work, deaf_to_ctrl_c
 from .shards import RESULTS_VERSION
 
 CONNECT = 15  # seconds
@@ -92,8 +92,9 @@ def _connected(address: str | None, workers: int) -> tuple[Any, Any]:
             f"Dask is not installed ({error}); install it with pip install 'minirelu[dask]'"
         ) from None
     if address is None:
-        with one_thread_each():
-            cluster = LocalCluster(n_workers=workers, threads_per_worker=1, dashboard_address=None)
+        # One thread for Numba too; for BLAS, Dask sees to that itself.
+        environment = {"NUMBA_NUM_THREADS": "1"}
+        cluster = LocalCluster(n_workers=workers, threads_per_worker=1, dashboard_address=None, env=environment)
         return Client(cluster), cluster
     try:
         return Client(address, timeout=CONNECT), None

@@ -6,21 +6,22 @@
             for event in pool.events(timeout=0.2): ...     Advanced, Finished, Failed
 
 - `Processes`, and the events, which other executors have in common with it (cluster.py).
-- `deaf_to_ctrl_c()`, `one_thread_each()`: contexts in which Ctrl-C does nothing, and processes get one thread.
+- `deaf_to_ctrl_c()`: a context in which Ctrl-C does nothing.
 
-Workers write no files, so they may be killed at any moment. If the parent is killed, they end at their next report.
+Workers write no files, so they may be killed at any moment. If the parent is killed, they end at once.
 """
 
 from __future__ import annotations
 
 import os
 import signal
+import sys
 import threading
 import traceback
 from collections import deque
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from multiprocessing import get_context
+from multiprocessing import get_context, parent_process
 from multiprocessing.connection import Connection, wait
 from typing import Any, NamedTuple
 
@@ -61,7 +62,7 @@ class _Worker:
         context = get_context("spawn")
         self.pipe, other = context.Pipe()
         self.process = context.Process(target=_serve, args=(other, work, common), daemon=True)
-        with one_thread_each():
+        with _one_blas_thread():
             self.process.start()
         other.close()
         self.ready = False
@@ -171,6 +172,8 @@ def _died(code: int | None) -> str:
 def _serve(pipe: Connection, work: Work, common: Any) -> None:
     """A worker's life: a task, an answer, until the parent is gone."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is the parent's to handle
+    threading.Thread(target=_end_with_parent, daemon=True).start()
+    _one_numba_thread()
     try:
         pipe.send(("ready", None))
         while True:
@@ -201,14 +204,15 @@ def deaf_to_ctrl_c() -> Iterator[None]:
         signal.signal(signal.SIGINT, before)
 
 
-THREADS = ("OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS", "OMP_NUM_THREADS", "NUMBA_NUM_THREADS")
-
-
 @contextmanager
-def one_thread_each() -> Iterator[None]:
-    """Processes started inside use one thread for BLAS and Numba: they share the cores among themselves."""
-    before = {name: os.environ.get(name) for name in THREADS}
-    os.environ.update(dict.fromkeys(THREADS, "1"))
+def _one_blas_thread() -> Iterator[None]:
+    """Processes started inside use one thread for BLAS, which reads these variables once, when NumPy is loaded.
+
+    Numba's own is not among them: it is read again at each compilation, also here and in another thread.
+    """
+    names = ("OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS", "OMP_NUM_THREADS")
+    before = {name: os.environ.get(name) for name in names}
+    os.environ.update(dict.fromkeys(names, "1"))
     try:
         yield
     finally:
@@ -217,3 +221,19 @@ def one_thread_each() -> Iterator[None]:
                 del os.environ[name]
             else:
                 os.environ[name] = value
+
+
+def _end_with_parent() -> None:
+    """End this process when its parent does, also in the middle of a task."""
+    parent = parent_process()
+    assert parent is not None
+    wait([parent.sentinel])
+    os._exit(1)
+
+
+def _one_numba_thread() -> None:
+    """For the thread that calls this, which is the one that works."""
+    if "numba" in sys.modules:  # its variable may not change any more if the user's script has run it
+        sys.modules["numba"].set_num_threads(1)
+    else:
+        os.environ["NUMBA_NUM_THREADS"] = "1"
