@@ -19,6 +19,7 @@ from benchmarks import gpu_peers, jobs, optimisers, training
 from benchmarks.timing import machine, middle
 from minirelu import backend, kernels
 from minirelu.kernels import _train_mlp_cuda
+from minirelu.kernels.optimiser_step import RULES
 from minirelu.kernels.train_mlp import Job, Net, fresh
 
 Call = Callable[[], Any]
@@ -144,7 +145,7 @@ def _steps(rule: str, work: Any, arrays: dict[str, Any]) -> dict[str, Call]:
     """The steps of an optimiser's ladder; each call moves the state on, so only the bytes and the time are compared."""
     import cupy
 
-    names = kernels._optimiser_step.RULES[rule][1]
+    names = RULES[rule][1]
     x, g, new = arrays["x"], arrays["g"], cupy.empty_like(arrays["x"])
     state = [arrays[name] for name in names]
     c = cupy.asarray(np.asarray(work.coefficients, work.source.dtype).reshape(-1, 1))

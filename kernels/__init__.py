@@ -22,11 +22,10 @@ from __future__ import annotations
 
 import functools
 import os
-import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 
@@ -35,74 +34,23 @@ from ..errors import BackendUnavailableError
 from . import _checks as checks
 from . import _cuda, _jit
 from . import _train_mlp_checks as training_checks
-from . import bias_relu_forward as _bias_relu_forward
-from . import count_units as _count_units
-from . import optimiser_step as _optimiser_step
-from . import relu_backward as _relu_backward
-from . import residual_relu as _residual_relu
 from . import small_affine as _small_affine
 from . import train_mlp as _train_mlp
 from ._pool import POOLED_FROM as POOLED_FROM
 from ._pool import empty as empty
 from ._pool import owns as owns
+from ._table import KERNELS
+from ._warm_up import warm_up as warm_up
 from .mask import BITS
 
 Array = Any
 
 
-class Kernel(NamedTuple):
-    """One formula in its speeds."""
-
-    reference: Callable[..., Any]
-    numba: Any  # a _jit.Builder
-    cuda: Callable[..., None] | None  # None: what is small is not worth a launch, and CuPy arrays go another way
-    scratch: Callable[[np.ndarray], tuple[int, int, Any]]  # Numba's: the first array -> tasks, columns, dtype of partial sums
-    streams: bool = False  # whether the third array may be written past the cache
-
-
-def _chunks(x: np.ndarray) -> int:
-    return x.size // (x.shape[-2] * x.shape[-1]) * -(-x.shape[-2] // _jit.ROWS)
-
-
-def _counters(z: np.ndarray) -> tuple[int, int, Any]:
-    return _chunks(z), z.shape[-1] + _jit.SPARE, np.uint8
-
-
-def _two_counters(y: np.ndarray) -> tuple[int, int, Any]:
-    return _chunks(y), 2 * y.shape[-1] + _jit.SPARE, np.uint8
-
-
-def _sums(g: np.ndarray) -> tuple[int, int, Any]:
-    return _chunks(g), g.shape[-1] + _jit.SPARE, g.dtype
-
-
-def _no_sums(x: np.ndarray) -> tuple[int, int, Any]:
-    return -(-x.size // _optimiser_step.TASK), 0, np.uint8
-
-
-def _one_task(x: np.ndarray) -> tuple[int, int, Any]:
-    return 1, 0, np.uint8
-
-
 BACKENDS = ("reference", "numba", "cuda")
 _COMPILED = ("auto", "numba")  # the choices that run compiled loops on NumPy arrays, once they are ready
-KERNELS = {
-    "bias_relu_forward": Kernel(
-        _bias_relu_forward.reference, _bias_relu_forward.numba, _bias_relu_forward.cuda, _counters, True
-    ),
-    "residual_relu": Kernel(_residual_relu.reference, _residual_relu.numba, _residual_relu.cuda, _counters, True),
-    "relu_backward": Kernel(_relu_backward.reference, _relu_backward.numba, _relu_backward.cuda, _sums, True),
-    "count_units": Kernel(_count_units.reference, _count_units.numba, _count_units.cuda, _two_counters),
-    "small_affine": Kernel(_small_affine.reference, _small_affine.numba, None, _one_task),
-    "small_affine_backward": Kernel(_small_affine.reference_backward, _small_affine.numba_backward, None, _one_task),
-} | {
-    rule: Kernel(_optimiser_step.reference[rule], _optimiser_step.numba[rule], _optimiser_step.cuda[rule], _no_sums)
-    for rule in _optimiser_step.RULES
-}
-
 _DEFAULT = os.environ.get("MINIRELU_KERNELS", "auto")
 _choice: ContextVar[str] = ContextVar("minirelu_kernels", default=_DEFAULT)
-_F32, _F64, _U32, _I64 = (np.dtype(t) for t in (np.float32, np.float64, np.uint32, np.int64))
+_U32, _I64 = np.dtype(np.uint32), np.dtype(np.int64)
 _ndarray, _empty = np.ndarray, np.empty
 _ready: dict[str, Callable[..., None]] = {}  # kernel -> its compiled loops, from the first use on
 _NO_MASK = {2: np.empty((0, 0), np.uint32), 3: np.empty((0, 0, 0), np.uint32)}
@@ -136,26 +84,6 @@ def using(backend: str) -> Iterator[None]:
         yield
     finally:
         _choice.reset(token)
-
-
-def warm_up(dtype: Any = np.float32) -> float:
-    """Compile what nets of `dtype` use, with and without replicas, small and large; returns the seconds it took."""
-    start = time.perf_counter()
-    for rows in (1, _jit.PARALLEL_FROM):  # one size below and one above the one where the threads come in
-        for shape in ((rows, 1), (1, rows, 1)):
-            z = np.zeros(shape, dtype)
-            y, mask, _, _ = bias_relu_forward(z, np.zeros((1, 1), dtype), out=z)
-            residual_relu(y, y.copy(), out=y)
-            relu_backward(y, mask, out=y)
-            count_units(y)
-            if rows == 1:
-                W = np.zeros((*shape[:-2], 1, 1), dtype)
-                y, mask, _, _ = small_affine(z, W, W, True)
-                small_affine_backward(y, mask, z, W, True)
-                for rule, (coefficients, state) in _optimiser_step.RULES.items():
-                    optimiser_step(rule, y, y, [0.0] * len(coefficients), *(y.copy() for _ in state))
-    _warm_up_training(np.dtype(dtype))
-    return time.perf_counter() - start
 
 
 def _check_backend(backend: str, asker: str) -> None:
@@ -332,33 +260,12 @@ def small_affine_backward(g: Array, mask: Array, x: Array, W: Array, with_dx: bo
 
 
 def small_layer(x: Array, W: Array, b: Array) -> tuple[Array, Array, Array] | None:
-    """x, W and b as `small_affine` takes them, or None where the layer is not small (kernels/small_affine.py) or
-    loops are not compiled: for the reference several calls of NumPy are as good.
-
-    Which it is depends on (B, I, O), not on the leading axes: a replica goes the same way as a net by itself.
+    """x, W and b as `small_affine` takes them, or None where the layer is not small (`taken` in kernels/small_affine.py)
+    or loops are not compiled: for the reference several calls of NumPy are as good.
     """
-    if not _small_shapes(x.shape, W.shape, b.shape) or _choice.get() not in _COMPILED or _jit.missing():
+    if _choice.get() not in _COMPILED or _jit.missing():
         return None
-    dtype = x.dtype
-    same = W.dtype is dtype is b.dtype and (dtype is _F32 or dtype is _F64)
-    if not same and not (W.dtype == dtype == b.dtype and dtype in (_F32, _F64)):  # a pickled array has a dtype of its own
-        return None
-    if type(x) is not _ndarray:
-        return None
-    lead = x.shape[:-2]
-    if lead == W.shape[:-2] == b.shape[:-2] and x.flags.c_contiguous and W.flags.c_contiguous and b.flags.c_contiguous:
-        return x, W, b
-    lead = np.broadcast_shapes(lead, W.shape[:-2], b.shape[:-2])
-    x, W, b = (np.ascontiguousarray(np.broadcast_to(a, (*lead, *a.shape[-2:]))) for a in (x, W, b))
-    return x, W, b
-
-
-@functools.lru_cache(maxsize=1024)
-def _small_shapes(x: tuple[int, ...], W: tuple[int, ...], b: tuple[int, ...]) -> bool:
-    if not all(1 < len(shape) < 4 for shape in (x, W, b)) or b[-2:] != (1, W[-1]):
-        return False
-    replicas = {*x[:-2], *W[:-2], *b[:-2]} - {1}
-    return len(replicas) < 2 and 0 not in replicas and _small_affine.is_small(x[-2], *W[-2:])
+    return _small_affine.taken(x, W, b)
 
 
 @functools.lru_cache(maxsize=256)
@@ -473,17 +380,3 @@ def training_backend(backend: str | None = None) -> str:
         return "reference" if _jit.missing() else "numba"
     _check_backend(choice, "the variable MINIRELU_KERNELS" if backend is None else "train_mlp")
     return choice
-
-
-def _warm_up_training(dtype: np.dtype[Any]) -> None:
-    """Compile the training of every rule, dense and with batch norm."""
-    X, y, one = np.zeros((2, 1), dtype), np.zeros(2), np.ones(1)
-    for rule in _optimiser_step.RULES:
-        for norm in (False, True):
-            net = _train_mlp.Net(1, (1,), batch_norm=norm)
-            parameters = [np.zeros((1, *shape), dtype) for shape in net.shapes()]
-            running = [np.ones((1, 1, 1), dtype) for _ in range(2 * norm)]
-            numbers = one, one / 2, one / 2, one, one, 0 * one
-            at = np.array([1], np.int64)
-            job = _train_mlp.Job(net, rule, X, y, X, y, 2, np.zeros(1, np.uint64), *numbers, at)
-            train_mlp(job, _train_mlp.fresh(rule, parameters, running))

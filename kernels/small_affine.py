@@ -17,12 +17,17 @@ Exact    given the same z, y, masks and counts are bit-equal on every backend, a
 
 from __future__ import annotations
 
+import functools
+from typing import Any
+
 import numpy as np
 
 from ..backend import array_module
 from ._jit import SPARE
 from .bias_relu_forward import rectify
 from .mask import BITS, unpack
+
+_F32, _F64 = np.dtype(np.float32), np.dtype(np.float64)
 
 # Products in a layer, with inputs and units counted in sixteens, up to which one call beats BLAS and several.
 SMALL = 1 << 14
@@ -31,6 +36,35 @@ SMALL = 1 << 14
 def is_small(rows, inputs, units):
     """Whether a layer is small. The answer depends on the sizes of one replica, so that its bits do."""
     return 0 < rows * (inputs + 15 & -16) * (units + 15 & -16) <= SMALL and inputs > 0 and units > 0
+
+
+def taken(x: Any, W: Any, b: Any) -> tuple[Any, Any, Any] | None:
+    """x, W and b as the loops take them, or None where the layer is not small, or not of NumPy arrays of one dtype.
+
+    Which it is depends on (B, I, O), not on the leading axes: a replica goes the same way as a net by itself.
+    """
+    if not _small_shapes(x.shape, W.shape, b.shape):
+        return None
+    dtype = x.dtype
+    same = W.dtype is dtype is b.dtype and (dtype is _F32 or dtype is _F64)
+    if not same and not (W.dtype == dtype == b.dtype and dtype in (_F32, _F64)):  # a pickled array has a dtype of its own
+        return None
+    if type(x) is not np.ndarray:
+        return None
+    lead = x.shape[:-2]
+    if lead == W.shape[:-2] == b.shape[:-2] and x.flags.c_contiguous and W.flags.c_contiguous and b.flags.c_contiguous:
+        return x, W, b
+    lead = np.broadcast_shapes(lead, W.shape[:-2], b.shape[:-2])
+    x, W, b = (np.ascontiguousarray(np.broadcast_to(a, (*lead, *a.shape[-2:]))) for a in (x, W, b))
+    return x, W, b
+
+
+@functools.lru_cache(maxsize=1024)
+def _small_shapes(x: tuple[int, ...], W: tuple[int, ...], b: tuple[int, ...]) -> bool:
+    if not all(1 < len(shape) < 4 for shape in (x, W, b)) or b[-2:] != (1, W[-1]):
+        return False
+    replicas = {*x[:-2], *W[:-2], *b[:-2]} - {1}
+    return len(replicas) < 2 and 0 not in replicas and is_small(x[-2], *W[-2:])
 
 
 def reference(x, W, b, y, mask, active):

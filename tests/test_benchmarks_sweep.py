@@ -1,6 +1,7 @@
 """The benchmark of sweeps: its statistics, and that the page shows the results that are kept."""
 
 import json
+import os
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -34,7 +35,11 @@ def test_the_rate_leaves_out_the_first_shard_of_each_worker():
     assert benchmark._rate(frame) == pytest.approx(120 / 6 + 200 / 10)
 
 
-def test_a_part_that_does_not_exist_is_refused(capsys):
+def test_parts_are_those_of_the_benchmark_and_another_is_refused(capsys):
+    for part in benchmark.PARTS:
+        assert command._parser().parse_args(["sweep", "--part", part]).part == [part]
+    before = dict(os.environ)
     with pytest.raises(SystemExit):
         command.main(["sweep", "--part", "coffee"])
-    assert "there is no part 'coffee'; expected some of cost, figure1" in capsys.readouterr().err
+    assert "invalid choice: 'coffee'" in capsys.readouterr().err
+    assert dict(os.environ) == before  # numbers of threads are set once it is known that something will be measured

@@ -17,6 +17,7 @@ from test_train_mlp import NETS, make
 from minirelu import Tensor, kernels, ops
 from minirelu.backend import to_device, to_host
 from minirelu.errors import BackendUnavailableError
+from minirelu.kernels.optimiser_step import RULES
 
 
 def on_device(array):
@@ -64,7 +65,7 @@ def test_every_step_of_the_ladder(cupy, shape, version, dtype):
 
 
 @pytest.mark.gpu
-@pytest.mark.parametrize("rule", kernels._optimiser_step.RULES)
+@pytest.mark.parametrize("rule", RULES)
 def test_optimisers_have_the_bits_of_numpy(cupy, rule):
     for version in VERSIONS:
         for dtype in DTYPES:
