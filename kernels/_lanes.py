@@ -165,24 +165,14 @@ def prefetch(typing, array, offset):
     return types.void(array, types.intp), generate
 
 
-@intrinsic
-def add(typing, a, b):
-    return a(a, b), lambda context, builder, signature, arguments: builder.fadd(*arguments)
+def _arithmetic(instruction):
+    def combine(typing, a, b):
+        return a(a, b), lambda context, builder, signature, arguments: getattr(builder, instruction)(*arguments)
+
+    return combine
 
 
-@intrinsic
-def minus(typing, a, b):
-    return a(a, b), lambda context, builder, signature, arguments: builder.fsub(*arguments)
-
-
-@intrinsic
-def times(typing, a, b):
-    return a(a, b), lambda context, builder, signature, arguments: builder.fmul(*arguments)
-
-
-@intrinsic
-def over(typing, a, b):
-    return a(a, b), lambda context, builder, signature, arguments: builder.fdiv(*arguments)
+add, minus, times, over = (intrinsic(_arithmetic(name)) for name in ("fadd", "fsub", "fmul", "fdiv"))
 
 
 @intrinsic
