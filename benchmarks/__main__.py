@@ -59,6 +59,9 @@ def _parser() -> argparse.ArgumentParser:
         if name in ("engine", "ideas", "train"):
             rounds = {"engine": 200, "ideas": 40, "train": 6}[name]
             command.add_argument("--rounds", type=int, default=rounds, help="interleaved rounds")
+        if name == "train":
+            help_ = "only this part, as adam-8-200-1-16, steps or memory; may be repeated"
+            command.add_argument("--part", action="append", help=help_)
         if name == "sweep":
             parts = ("cost", "figure1", "executors", "reading")
             command.add_argument("--part", action="append", choices=parts, help="only this part; may be repeated")
@@ -134,7 +137,10 @@ def _train(given: argparse.Namespace) -> int:
     def show(case: dict[str, Any]) -> None:
         print(train_tables.case_table(case), flush=True)
 
-    result = train.run(3 if given.quick else given.rounds, given.quick, show)
+    if unknown := set(given.part or ()) - set(train.parts(given.quick)):
+        raise ValueError(f"there is no part {min(unknown)!r}; expected some of {', '.join(train.parts(given.quick))}")
+    result = train.run(3 if given.quick else given.rounds, given.quick, show, given.part or ())
+    result = train.merged(_kept(given, "train"), result)
     print(train_tables.page(result))
     _keep(given, result, given.quick)
     return 0
@@ -146,13 +152,16 @@ def _sweep(given: argparse.Namespace) -> int:
     from benchmarks import sweep
 
     parts = tuple(given.part or sweep.PARTS)
-    kept = RESULTS / "sweep.json"
-    # a part that is measured alone takes its place among the others
-    before = json.loads(kept.read_text()) if given.part and not given.output and kept.exists() else {}
-    result = before | sweep.run(parts, given.quick)
+    result = _kept(given, "sweep") | sweep.run(parts, given.quick)
     print(sweep.table(result))
     _keep(given, result, given.quick)
     return 0
+
+
+def _kept(given: argparse.Namespace, name: str) -> dict[str, Any]:
+    """The results among which a part that is measured alone takes its place."""
+    path = RESULTS / f"{name}.json"
+    return json.loads(path.read_text()) if given.part and not given.output and path.exists() else {}
 
 
 def _all(given: argparse.Namespace) -> int:

@@ -13,7 +13,7 @@ import json
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from itertools import pairwise
 from typing import Any, NamedTuple
 
@@ -58,18 +58,52 @@ def _steps(sizes: tuple[int, ...], replicas: int) -> int:
     return int(np.clip(work / products / replicas, 20, 2000))
 
 
-def run(rounds: int, quick: bool = False, show: Callable[[dict[str, Any]], None] = lambda case: None) -> dict[str, Any]:
-    """The JSON of this benchmark (schema: benchmarks/README.md); `show` hears of each case."""
+def part(case: Case | dict[str, Any]) -> str:
+    """`adam-8-200-1-16`: the name by which a case is measured alone."""
+    own = case if isinstance(case, dict) else case._asdict()
+    return "-".join(map(str, (own["rule"], *own["sizes"], own["replicas"])))
+
+
+def parts(quick: bool = False) -> list[str]:
+    """Everything that `run` can measure, in its order."""
+    return [*map(part, cases(quick)), "steps", "memory"]
+
+
+def run(
+    rounds: int, quick: bool = False, show: Callable[[dict[str, Any]], None] = lambda case: None, only: Sequence[str] = ()
+) -> dict[str, Any]:
+    """The JSON of this benchmark (schema: benchmarks/README.md), or the parts `only` of it; `show` hears of each case."""
     about, compile_s, pool = machine(cores()), _compile(), Processes()
+    chosen = only or parts(quick)
     found = []
     try:
         for case in cases(quick):
-            found.append(_timed(case, rounds, pool))
-            show(found[-1])
+            if part(case) in chosen:
+                found.append(_timed(case, rounds, pool))
+                show(found[-1])
     finally:
         pool.close()
     result = {"benchmark": "train", "rounds": rounds, "machine": about, "missing": list(MISSING), "compile_s": compile_s}
-    return result | {"cases": found, "steps": _against_steps(quick), "memory": _memory(quick)}
+    scaling = {"steps": _against_steps, "memory": _memory}
+    return result | {"cases": found} | {name: measure(quick) for name, measure in scaling.items() if name in chosen}
+
+
+def merged(before: dict[str, Any], result: dict[str, Any]) -> dict[str, Any]:
+    """`result`, in which parts that were not measured are those of `before`.
+
+    Raises `ValueError` where that was another machine, or other versions: one table is of one machine.
+    """
+    if not before:
+        return result
+    for what in ("processor", "cores", "libraries"):
+        if before["machine"][what] != result["machine"][what]:
+            raise ValueError(
+                f"the kept results were measured with {what} {before['machine'][what]}, these with {result['machine'][what]}; "
+                "measure everything, without --part"
+            )
+    found = {part(case): case for case in (*before["cases"], *result["cases"])}
+    order = parts()
+    return before | result | {"cases": sorted(found.values(), key=lambda case: order.index(part(case)))}
 
 
 def _compile() -> float:

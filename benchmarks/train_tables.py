@@ -24,8 +24,7 @@ def page(result: dict[str, Any]) -> str:
         "\n".join(["| goal | asked | measured [range] | reached |", "| --- | ---: | ---: | ---: |", *goals]),
         "µs a step and replica, float32, batch 64 (÷ ours, [its range or 95 % interval over the rounds]):",
         *(case_table(case) for case in result["cases"]),
-        _steps(result["steps"]),
-        _memory(result["memory"]),
+        *(table(result[name]) for name, table in (("steps", _steps), ("memory", _memory)) if name in result),
         footnote(result) + f" {result['rounds']} interleaved rounds; first call {result['compile_s']:.1f} s.",
     ]
     return "\n\n".join(parts)

@@ -108,6 +108,14 @@ def add(work, a0, b0, c0, rows):
 
 
 @small
+def clear(work, z0, rows, word):
+    """+0 in the lanes whose bit in `word` is not set: those beyond the last unit, where ∞ times a weight 0 is NaN."""
+    width = v.width(work)
+    for i in range(z0, z0 + rows * width, width):
+        v.store(v.keep(word, v.load(work, i)), work, i)
+
+
+@small
 def gate(work, r0, d0, z0, batch, g, b0):
     """dz = d where r > 0, else 0; db = Σ dz."""
     width = v.width(work)
@@ -123,10 +131,13 @@ def gate(work, r0, d0, z0, batch, g, b0):
 
 
 @small
-def predict(work, h0, x, w0, s0, batch, first):
-    """Sums (batch, width) of h·w lane by lane, new with `first`, else added to; `totals` adds the lanes up."""
+def predict(work, h0, x, w0, s0, batch, first, word):
+    """Sums (batch, width) of h·w lane by lane, new with `first`, else added to; `totals` adds the lanes up.
+
+    Lanes whose bit in `word` is not set have no unit, and are cleared in h.
+    """
     width = v.width(work)
-    w = v.load(x, w0)
+    w = v.keep(word, v.load(x, w0))
     for i in range(0, batch * width, width):
         h = v.load(work, h0 + i)
         v.store(v.times(h, w) if first else v.fma(h, w, v.load(work, s0 + i)), work, s0 + i)

@@ -16,8 +16,7 @@ from .train_mlp import EPS, EVALUATED, MOMENTUM, Job, Net, OnProgress, Records, 
 
 Array = Any
 
-DRAWN_AHEAD = 256  # steps whose rows are drawn and moved to the device at once
-HEARD = 250  # steps between two calls of on_progress
+HEARD = 250  # steps between two calls of on_progress, whose rows are drawn and moved to the device at once
 
 
 class _Device(NamedTuple):
@@ -68,7 +67,7 @@ def _trained(xp: Any, job: Job, here: _Device, step: int, stop: int) -> Iterator
     """Train from `step` to `stop`; the step is given every `HEARD` steps on the way."""
     each = xp.arange(len(job.seeds))[:, None]
     while step < stop:
-        ahead = min(DRAWN_AHEAD, HEARD, stop - step)
+        ahead = min(HEARD, stop - step)
         drawn = xp.asarray(batch_rows(job.seeds, step, ahead, job.batch, len(job.X)))
         for k in range(ahead):
             rows = drawn[:, k]

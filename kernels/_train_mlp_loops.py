@@ -16,6 +16,7 @@ from . import _jit
 from ._panels import (
     OPTIONS,
     add,
+    clear,
     gate,
     gradient,
     inner,
@@ -106,10 +107,13 @@ def _forward(table, sizes, x, running, work, batch, training, o):
                     normalise(work, r, hat, rows, batch, x, scale, shift, root, running, mean, spread, few)
                 else:
                     normalise_by(work, r, rows, x, scale, shift, running, mean, spread, few)
+            real = np.uint32((1 << min(row[UNITS] - own, width)) - 1)  # a bit for each unit of the panel
+            if row[UNITS] - own < width:
+                clear(work, r, rows, real)
             if row[H] != row[R]:
                 add(work, h + p * high, r, row[H] + p * high, rows)
             if layer == len(table) - 1:
-                predict(work, row[H] + p * high, x, sizes[LAST_W] + own, sizes[SUMS], batch, p == 0)
+                predict(work, row[H] + p * high, x, sizes[LAST_W] + own, sizes[SUMS], batch, p == 0, real)
         h = row[H]
     totals(work, sizes[SUMS], x, sizes[LAST_C], batch, o)
 

@@ -258,9 +258,10 @@ class _Run:
             for helper in helpers:
                 helper.start()
             self._work(self._tell)
-            while any(helper.is_alive() for helper in helpers):
-                time.sleep(QUIET / 10)
-                self._tell()
+            for helper in helpers:
+                while helper.is_alive():
+                    helper.join(QUIET)
+                    self._tell()
         except BaseException as failure:  # Ctrl-C, or on_progress, while the others finish
             self.failure = self.failure or failure
         for helper in helpers:

@@ -13,7 +13,11 @@ from .train_mlp import Job, Net, fresh
 
 
 def warm_up(dtype: Any = np.float32) -> float:
-    """Compile what nets of `dtype` use, with and without replicas, small and large; returns the seconds it took."""
+    """Compile what nets of `dtype` use, with and without replicas, small and large; returns the seconds it took.
+
+    Read-only inputs, and results of 16 MB and more that are not in place, have variants of their own, which are compiled
+    when they are met.
+    """
     from .. import kernels  # which imports this file
 
     start = time.perf_counter()
@@ -35,16 +39,11 @@ def warm_up(dtype: Any = np.float32) -> float:
 
 
 def _warm_up_training(dtype: np.dtype[Any]) -> None:
-    """Compile the training of every rule, dense and with batch norm."""
+    """One training of two steps compiles the loops that serve every net and every rule."""
     from .. import kernels
 
     X, y, one = np.zeros((2, 1), dtype), np.zeros(2), np.ones(1)
-    for rule in RULES:
-        for norm in (False, True):
-            net = Net(1, (1,), batch_norm=norm)
-            parameters = [np.zeros((1, *shape), dtype) for shape in net.shapes()]
-            running = [np.ones((1, 1, 1), dtype) for _ in range(2 * norm)]
-            numbers = one, one / 2, one / 2, one, one, 0 * one
-            at = np.array([1], np.int64)
-            job = Job(net, rule, X, y, X, y, 2, np.zeros(1, np.uint64), *numbers, at)
-            kernels.train_mlp(job, fresh(rule, parameters, running))
+    net = Net(1, (1,))
+    numbers = one, one / 2, one / 2, one, one, 0 * one
+    job = Job(net, "adam", X, y, X, y, 2, np.zeros(1, np.uint64), *numbers, np.array([1], np.int64))
+    kernels.train_mlp(job, fresh("adam", [np.zeros((1, *shape), dtype) for shape in net.shapes()], []))

@@ -41,9 +41,8 @@ from .philox import batch_rows
 EPS = 1e-5  # of batch norm
 MOMENTUM = 0.1
 
-DRAWN_AHEAD = 256  # steps whose rows the reference draws at once
 EVALUATED = 4096  # rows of X_eval that go through the net at once
-HEARD = 250  # steps of the reference between two calls of on_progress
+HEARD = 250  # steps of the reference between two calls of on_progress, whose rows are drawn at once
 
 OnProgress = Callable[[int, int, float, float], object]
 
@@ -164,7 +163,7 @@ def _trained(job: Job, state: State, r: int, step: int, stop: int) -> Iterator[i
     slots = [[a[r] for a in slot] for slot in state.slots]
     rule = optimiser_step.reference[job.rule]
     while step < stop:
-        ahead = min(DRAWN_AHEAD, HEARD, stop - step)
+        ahead = min(HEARD, stop - step)
         for rows in batch_rows(job.seeds[r : r + 1], step, ahead, job.batch, len(job.X))[0]:
             gradients = _gradients(job.net, job.X[rows], targets[rows, None], theta, running)
             c = coefficients(job, r, step)

@@ -615,6 +615,25 @@ def test_the_cases_cover_what_they_should():
     assert set(train.cases(quick=True)) < set(full)
 
 
+def test_a_case_that_is_measured_again_takes_its_place():
+    about = {"machine": timing.machine(2), "steps": "before"}
+    every = [{**case._asdict(), "rows": "old"} for case in train.cases(quick=False)]
+    again = {**every[2], "rows": "new"}
+    result = train.merged({**about, "cases": every}, {"machine": about["machine"], "cases": [again]})
+    assert result["cases"] == [*every[:2], again, *every[3:]]
+    assert result["steps"] == "before"
+    assert train.merged({}, {"cases": [again]}) == {"cases": [again]}
+    other = {"machine": {**about["machine"], "processor": "another"}, "cases": [again]}
+    with pytest.raises(ValueError, match="measure everything"):
+        train.merged({**about, "cases": every}, other)
+
+
+def test_a_part_of_the_trainings_that_does_not_exist_is_refused(capsys):
+    with pytest.raises(SystemExit):
+        command.main(["train", "--part", "adam-8-200-1-17"])
+    assert "expected some of heavy_ball-8-200-1-1, heavy_ball-8-200-1-16" in capsys.readouterr().err
+
+
 def test_the_tables_of_the_trainings():
     seconds = {
         "minirelu": [1.0, 1.1],

@@ -209,6 +209,20 @@ def test_a_diverged_replica_is_counted_as_non_finite_and_not_as_dead(backend, dt
     assert_array_equal(units > 0, reference.nonfinite[:, 1] > 0)
 
 
+@pytest.mark.parametrize("backend", FASTER)
+def test_a_hidden_value_that_overflows_stays_out_of_the_unused_lanes(backend):
+    """The first layer is infinite, the second dead: predictions are finite, and no lane without a unit may spoil them."""
+    job, state = make(Net(2, (3, 3)), "sgd", 1, dtype=np.float32, record_at=(0,))
+    job = job._replace(X=np.abs(job.X) + 1, X_eval=np.abs(job.X_eval) + 1)
+    for parameter, value in zip(state.parameters, (3e38, 0, -1, 0), strict=False):
+        parameter[...] = value
+    expected, found = run("reference", job, state)[0], run(backend, job, state)[0]
+    assert found.nonfinite.sum() == 3 * len(job.y_eval)
+    for a, e in zip(found[1:], expected[1:], strict=True):
+        assert_array_equal(a, e)
+    assert_allclose(found.loss, expected.loss, rtol=1e-12, equal_nan=False)
+
+
 @pytest.mark.parametrize("backend", EVERY)
 def test_dead_and_linear_units_are_counted_to_the_last(backend):
     """One input x > 0 on all rows: a unit with W > 0 is linear, with W < 0 dead, with W = NaN non-finite."""
