@@ -182,3 +182,20 @@ def test_without_scikit_learn_the_sentence_says_what_to_install(monkeypatch):
 def test_importing_data_does_not_import_scikit_learn():
     code = "import sys, minirelu.data; sys.exit(any(m in sys.modules for m in ('sklearn', 'polars', 'gzip', 'csv')))"
     assert subprocess.run([sys.executable, "-c", code], timeout=60, check=False).returncode == 0
+
+
+def test_standardising_changes_no_digit_by_the_size_of_the_numbers():
+    X = np.random.default_rng(0).normal(3, 2, (40, 3))
+    (expected,) = data.standardised(X)
+    assert_array_equal(expected, (X - X.mean(axis=0)) / X.std(axis=0))
+    for exponent in (1020, -900):
+        assert_array_equal(data.standardised(np.ldexp(X, exponent))[0], expected)
+    (subnormal,) = data.standardised(np.array([[1e-320], [3e-320]]))
+    assert_array_equal(subnormal, [[-1.0], [1.0]])
+
+
+def test_what_is_not_finite_is_not_standardised():
+    X, y = np.ones((10, 2)), np.arange(10.0)[:, None]
+    X[3, 1] = np.nan
+    with pytest.raises(DataError, match="NaN or an infinity"):
+        data.split(X, y)

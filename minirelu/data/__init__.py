@@ -63,11 +63,16 @@ def read(name_or_path: str | os.PathLike[str], target: str | None = None, *, see
     )
 
 
-def standardised(train: np.ndarray, *others: np.ndarray) -> tuple[np.ndarray, ...]:
-    """`train` and `others` less the mean, divided by the standard deviation, both those of the rows of `train`.
+def standardised(train: np.ndarray, *more: np.ndarray) -> tuple[np.ndarray, ...]:
+    """`train` and `more` less the mean, divided by the standard deviation, both those of the rows of `train`.
 
-    A constant column becomes 0.
+    A constant column becomes 0. Raises `DataError` for a value that is not finite.
     """
+    if not all(np.isfinite(a).all() for a in (train, *more)):
+        raise DataError("there is a NaN or an infinity among the values to standardise; fill it in or delete the row")
+    # by a power of two, which changes no digit, to where squares neither overflow nor vanish
+    exponent = -np.frexp(np.abs(train).max(axis=0, initial=0.0))[1]
+    train, *others = (np.ldexp(a, exponent) for a in (train, *more))
     mean, std = train.mean(axis=0), train.std(axis=0)
     # a column whose spread is rounding error of its mean is constant
     constant = std <= 10 * np.finfo(float).eps * np.abs(train).max(axis=0, initial=0.0)
