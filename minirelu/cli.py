@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
+import functools
 import os
-import shlex
 import signal
 import sys
 from concurrent.futures.process import BrokenProcessPool
@@ -26,6 +26,7 @@ from .experiments.figures import dead_and_error, dead_over_time
 from .experiments.folder import Folder, facts
 from .experiments.summary import paragraph, summary
 from .files import check_place
+from .terminal import again, check_installed, fail, print_table, say
 
 app = typer.Typer(add_completion=False, no_args_is_help=True, help="The laboratory for the dying ReLU.")
 app.add_typer(cli_sweep.app, name="sweep")
@@ -34,50 +35,48 @@ app.add_typer(cli_sweep.app, name="sweep")
 @app.callback()
 def _root() -> None:
     """The laboratory for the dying ReLU."""
+    check_installed()
 
 
 CORES = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 2
 FIGURE_BYTES = 10**7  # more than any figure with its numbers needs
-DATA, NET, TRAINING, MACHINE = "Data and targets", "Net", "Training", "Machine and output"
+_PANELS = "Data and targets", "Net", "Training", "Machine and output"
+_data, _net, _training, _machine = (functools.partial(typer.Option, rich_help_panel=panel) for panel in _PANELS)
 
 
 @app.command()
 def study(
     data: Annotated[
         str | None,
-        typer.Option(help=f"{', '.join(data_sets.SETS)}; openml:NAME_OR_ID; or a CSV file [diabetes].", rich_help_panel=DATA),
+        _data(help=f"{', '.join(data_sets.SETS)}; openml:NAME_OR_ID; or a CSV file.", show_default="diabetes"),
     ] = None,
-    target: Annotated[str | None, typer.Option(help="The column to predict.", rich_help_panel=DATA)] = None,
-    gamma: Annotated[str | None, typer.Option(help="Target scales γ [1,1e-2,1e-4].", rich_help_panel=DATA)] = None,
-    delta: Annotated[str | None, typer.Option(help="Target shifts δ [0].", rich_help_panel=DATA)] = None,
+    target: Annotated[str | None, _data(help="The column to predict.")] = None,
+    gamma: Annotated[str | None, _data(help="Target scales γ.", show_default="1,1e-2,1e-4")] = None,
+    delta: Annotated[str | None, _data(help="Target shifts δ.", show_default="0")] = None,
     optimizer: Annotated[
-        str | None, typer.Option(help=f"Some of {', '.join(plans.RULES)} [all but the last].", rich_help_panel=TRAINING)
+        str | None,
+        _training(help=f"Some of {', '.join(plans.RULES)}.", show_default="all but the last"),
     ] = None,
-    lr: Annotated[
-        str | None, typer.Option(help="Learning rates, for every optimiser [its own].", rich_help_panel=TRAINING)
-    ] = None,
-    beta: Annotated[str | None, typer.Option(help="Momenta, for those that have one [0.9].", rich_help_panel=TRAINING)] = None,
-    depth: Annotated[str | None, typer.Option(help="Hidden layers [1].", rich_help_panel=NET)] = None,
-    width: Annotated[str | None, typer.Option(help="ReLUs a hidden layer [200].", rich_help_panel=NET)] = None,
-    residual: Annotated[bool, typer.Option("--residual", help="Residual blocks from layer 2 on.", rich_help_panel=NET)] = False,
-    batch_norm: Annotated[bool, typer.Option("--batch-norm", help="Batch norm before each ReLU.", rich_help_panel=NET)] = False,
-    batch: Annotated[str | None, typer.Option(help="Rows a minibatch [64].", rich_help_panel=TRAINING)] = None,
-    steps: Annotated[int | None, typer.Option(help="Training steps [60000].", min=1, rich_help_panel=TRAINING)] = None,
-    seeds: Annotated[str | None, typer.Option(help="How many (8), or which (0,5,7) [3].", rich_help_panel=TRAINING)] = None,
+    lr: Annotated[str | None, _training(help="Learning rates, for every optimiser.", show_default="its own")] = None,
+    beta: Annotated[str | None, _training(help="Momenta, for those that have one.", show_default="0.9")] = None,
+    depth: Annotated[str | None, _net(help="Hidden layers.", show_default="1")] = None,
+    width: Annotated[str | None, _net(help="ReLUs a hidden layer.", show_default="200")] = None,
+    residual: Annotated[bool, _net("--residual", help="Residual blocks from layer 2 on.")] = False,
+    batch_norm: Annotated[bool, _net("--batch-norm", help="Batch norm before each ReLU.")] = False,
+    batch: Annotated[str | None, _training(help="Rows a minibatch.", show_default="64")] = None,
+    steps: Annotated[int | None, _training(help="Training steps.", show_default="60000", min=1)] = None,
+    seeds: Annotated[str | None, _training(help="How many (8), or which (0,5,7).", show_default="3")] = None,
     every: Annotated[
-        int | None, typer.Option(help="Steps between two measurements [a 20th of all].", min=1, rich_help_panel=TRAINING)
+        int | None,
+        _training(help="Steps between two measurements.", show_default="a 20th of all", min=1),
     ] = None,
-    dtype: Annotated[str | None, typer.Option(help="float32 or float64 [float32].", rich_help_panel=MACHINE)] = None,
-    kernels: Annotated[str | None, typer.Option(help="auto, reference, numba or cuda [auto].", rich_help_panel=MACHINE)] = None,
-    device: Annotated[str | None, typer.Option(help="cpu or cuda [cpu].", rich_help_panel=MACHINE)] = None,
-    workers: Annotated[
-        int, typer.Option(help="Processes, one thread each; one a core.", min=1, rich_help_panel=MACHINE)
-    ] = CORES,
-    out: Annotated[Path, typer.Option(help="Folder of the results; a study in it goes on.", rich_help_panel=MACHINE)] = Path(
-        "study"
-    ),
-    fresh: Annotated[bool, typer.Option("--fresh", help="Replace what the folder holds.", rich_help_panel=MACHINE)] = False,
-    paper: Annotated[bool, typer.Option("--paper", help=plans.PAPER_SAYS, rich_help_panel=DATA)] = False,
+    dtype: Annotated[str | None, _machine(help="float32 or float64.", show_default="float32")] = None,
+    kernels: Annotated[str | None, _machine(help="auto, reference, numba or cuda.", show_default="auto")] = None,
+    device: Annotated[str | None, _machine(help="cpu or cuda.", show_default="cpu")] = None,
+    workers: Annotated[int, _machine(help="Processes, one thread each; one a core.", min=1)] = CORES,
+    out: Annotated[Path, _machine(help="Folder of the results; a study in it goes on.")] = Path("study"),
+    fresh: Annotated[bool, _machine("--fresh", help="Replace what the folder holds.")] = False,
+    paper: Annotated[bool, _data("--paper", help=plans.PAPER_SAYS)] = False,
 ) -> None:
     """Train the paper's net at several target scales, and count the units that die.
 
@@ -93,7 +92,7 @@ def study(
         folder = Folder(out, plan, facts(found.note, X, y))
         finished = folder.prepare(fresh)
     except (DataError, BackendUnavailableError, ValueError) as error:
-        _fail(console, str(error))
+        fail(console, str(error))
     _introduce(console, plan, found.note, len(finished))
     shards = plan.shards(plan.missing(finished))
     try:
@@ -110,43 +109,34 @@ def study(
     except KeyboardInterrupt:
         _stopped(console, folder)
     except BrokenProcessPool:
-        _fail(console, f"A worker process was killed, perhaps for want of memory. What was finished is kept; {_again()}")
+        fail(console, f"A worker process was killed, perhaps for want of memory. What was finished is kept; {again()}")
+    except RuntimeError as error:  # a worker's traceback
+        fail(console, f"{error}\nA training failed, as above. What was finished before is kept; {again()}")
     except OSError as error:
-        _fail(console, f"Writing to {out} failed: {error.strerror}. What was finished before is kept; {_again()}")
+        fail(console, f"Writing to {out} failed: {error.strerror}. What was finished before is kept; {again()}")
 
 
 def _introduce(console: Console, plan: experiment.Plan, note: str, finished: int) -> None:
-    console.print(f"[bold]Data[/bold]   {note}.", highlight=False)
-    console.print(f"[bold]Study[/bold]  {plans.describe(plan)}", highlight=False)
+    say(console, f"{note}.", "Data   ")
+    say(console, plans.describe(plan), "Study  ")
     if finished:
         left = len(plan.replicas()) - finished
-        console.print(f"{finished} finished trainings were found; {left or 'none'} left to do.", highlight=False)
+        say(console, f"{finished} finished trainings were found; {left or 'none'} left to do.")
 
 
 def _show(console: Console, plan: experiment.Plan, outcomes: list[experiment.Outcome], note: str, out: Path) -> None:
-    console.print(screen.table(summary(outcomes)))
-    console.print(paragraph(outcomes, plans.name(plan)), highlight=False)
+    print_table(console, screen.table(summary(outcomes)))
+    say(console, paragraph(outcomes, plans.name(plan)))
     title = plans.title(plan)
     paths = [*dead_and_error(outcomes, out, title), *dead_over_time(outcomes, out, title)]
     names = ", ".join(["results.parquet", "config.json", *(os.path.basename(path) for path in paths)])
-    console.print(f"[bold]Written to {out}:[/bold] {names}.", highlight=False)
-
-
-def _again() -> str:
-    """The command that goes on where this one stopped."""
-    options = [word for word in sys.argv[1:] if word != "--fresh"]
-    return f"go on with:\n  minirelu {shlex.join(options)}"
+    say(console, f"{names}.", f"Written to {out}: ")
 
 
 def _stopped(console: Console, folder: Folder) -> NoReturn:
     done, all_of = len(folder.outcomes), len(folder.plan.replicas())
-    console.print(f"Stopped. {done} of {all_of} trainings are finished and kept in {folder.path}; {_again()}", highlight=False)
+    say(console, f"Stopped. {done} of {all_of} trainings are finished and kept in {folder.path}; {again()}", whole=True)
     raise typer.Exit(130)
-
-
-def _fail(console: Console, message: str) -> NoReturn:
-    console.print(message, style="red", markup=False, highlight=False)
-    raise typer.Exit(2)
 
 
 @app.command()
@@ -157,9 +147,9 @@ def reproduce(
     ),
     workers: Annotated[int, typer.Option(help="Processes.", min=1)] = 2,
     quick: Annotated[bool, typer.Option("--quick", help="Nets: fewer steps and seeds, some minutes.")] = False,
-    data: Annotated[str | None, typer.Option(help="Nets: data sets by commas [the paper's four].")] = None,
-    seeds: Annotated[int | None, typer.Option(help="Nets: seeds a setting [8].", min=1)] = None,
-    steps: Annotated[int | None, typer.Option(help="Nets: training steps [250000].", min=1)] = None,
+    data: Annotated[str | None, typer.Option(help="Nets: data sets by commas.", show_default="the paper's four")] = None,
+    seeds: Annotated[int | None, typer.Option(help="Nets: seeds a setting.", show_default="8", min=1)] = None,
+    steps: Annotated[int | None, typer.Option(help="Nets: training steps.", show_default="250000", min=1)] = None,
 ) -> None:
     """Do figures of the paper again, and say how they compare. Those that train nets resume in the same folder."""
     from .experiments import reproduce as figures
@@ -167,7 +157,7 @@ def reproduce(
     console = Console()
     for name in names:
         if name not in figures.EVERY:
-            _fail(console, f"there is no figure called {name!r}; expected {', '.join(figures.EVERY)}")
+            fail(console, f"there is no figure called {name!r}; expected {', '.join(figures.EVERY)}")
     try:
         check_place(str(out), FIGURE_BYTES * len(names))
         for name in dict.fromkeys(names):
@@ -183,7 +173,7 @@ def reproduce(
             paths = figures.save(name, module.draw(columns), columns, out)
             console.print(f"Written: {', '.join(map(str, paths))}", markup=False, highlight=False)
     except ValueError as error:
-        _fail(console, str(error))
+        fail(console, str(error))
     except KeyboardInterrupt:
         console.print("Stopped; what was finished is kept, and the same command goes on.")
         raise typer.Exit(130) from None
@@ -213,7 +203,7 @@ def report(
                     console.print(f"{f.verdict}: {f.claim.text}. {said}", markup=False, highlight=False, soft_wrap=True)
         console.print(f"Written: {', '.join(map(str, reports.write(found, out, quick)))}", markup=False, highlight=False)
     except ValueError as error:
-        _fail(console, str(error))
+        fail(console, str(error))
     except KeyboardInterrupt:
         console.print("Stopped; trainings that were finished are kept, and the same command goes on.")
         raise typer.Exit(130) from None

@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 import shlex
-import sys
 from pathlib import Path
-from typing import Annotated, Any, NoReturn
+from typing import Annotated, Any
 
 import typer
 from rich.console import Console
@@ -15,6 +14,7 @@ from . import sweep
 from .errors import GridError, StoreError
 from .experiments import sweeps as looks
 from .files import check_place
+from .terminal import again, fail, print_table, say
 
 FIGURE_BYTES = 10**6
 
@@ -37,9 +37,9 @@ Folder = Annotated[Path, typer.Argument(help="The folder of a sweep.")]
 
 @app.command()
 def run(
-    grid: Annotated[Path, typer.Argument(help="A TOML file: axes as keys; tables [[grid]] add up.")],
+    grid: Annotated[Path, typer.Argument(help="A TOML file: axes as keys; several tables named grid add up.")],
     out: Annotated[Path, typer.Option(help="Folder of the results; what is there is not done again.")],
-    workers: Annotated[int | None, typer.Option(help="Processes, one thread each [one a core].", min=1)] = None,
+    workers: Annotated[int | None, typer.Option(help="Processes, one thread each.", show_default="one a core", min=1)] = None,
     dask: Annotated[
         str | None, typer.Option(help="Address of a Dask scheduler, tcp://host:port; or `local`: start one here.")
     ] = None,
@@ -50,36 +50,36 @@ def run(
 
     def introduce(report: sweep.Report) -> None:
         left = f"{report.found:,} are in {out} already, {report.runs - report.found:,} are left to do"
-        console.print(f"[bold]Sweep[/bold]  {report.runs:,} runs; {left}.", highlight=False, soft_wrap=True)
+        say(console, f"{report.runs:,} runs; {left}.", "Sweep  ", whole=True)
         if report.damaged:
-            console.print(f"Files that were cut off or altered, and are computed again: {report.damaged}.", highlight=False)
+            say(console, f"Files that were cut off or altered, and are computed again: {report.damaged}.")
 
     asked = _grid(console, grid)
     try:
         with looks.progress(console) as show:
             report = sweep.run(asked, out, executor, workers, on_progress=show, on_start=introduce)
     except (ValueError, RuntimeError) as error:
-        _fail(console, str(error))
+        fail(console, str(error))
     except OSError as error:
-        _fail(console, f"Writing to {out} failed: {error.strerror}. Finished shards are kept; go on with:\n  {_again()}")
+        fail(console, f"Writing to {out} failed: {error.strerror}. Finished shards are kept; {again()}")
     except KeyboardInterrupt:
-        console.print(f"Stopped. Finished shards are kept in {out}; go on with:\n  {_again()}", highlight=False, soft_wrap=True)
+        say(console, f"Stopped. Finished shards are kept in {out}; {again()}", whole=True)
         raise typer.Exit(130) from None
     if report.failed:
         said = report.why.strip().splitlines()[-1]
         what = f"{report.failed} shards failed, the rest is done. The last one: {said}\nTracebacks: {out / 'failed'}"
-        _fail(console, f"{what}; try again:\n  {_again()}", 1)
+        fail(console, f"{what}; {again()}", 1)
     done = f"Done: {report.runs - report.found:,} runs in {looks.duration(report.seconds)}."
-    console.print(f"{done} Look at them:\n  minirelu sweep show {shlex.quote(str(out))}", highlight=False, soft_wrap=True)
+    say(console, f"{done} Look at them:\n  minirelu sweep show {shlex.quote(str(out))}", whole=True)
 
 
 def _grid(console: Console, path: Path) -> sweep.Grid:
     try:
         return sweep.Grid.from_toml(path)
     except GridError as error:
-        _fail(console, str(error))
+        fail(console, str(error))
     except OSError as error:
-        _fail(console, f"{path} cannot be read: {error.strerror}")
+        fail(console, f"{path} cannot be read: {error.strerror}")
 
 
 @app.command()
@@ -90,7 +90,7 @@ def status(folder: Folder) -> None:
         for line in looks.told(sweep.status(folder), str(folder)):
             console.print(line, markup=False, highlight=False)
     except StoreError as error:
-        _fail(console, str(error))
+        fail(console, str(error))
 
 
 @app.command()
@@ -106,15 +106,15 @@ def show(
         axes = looks.axes_of(by)
         frame = sweep.load(folder, ["data", *axes, *looks.NEEDED])
         if not frame.height:
-            _fail(console, f"{folder} has no finished runs yet")
+            fail(console, f"{folder} has no finished runs yet")
         groups = looks.grouped(frame, axes)
-        console.print(looks.table(groups, axes))
+        print_table(console, looks.table(groups, axes))
         check_place(folder, FIGURE_BYTES)
         names = ", ".join(frame["data"].unique(maintain_order=True).to_list()[:4])
         path = looks.draw(groups, axes, folder, f"{names}: {frame.height:,} runs, means with 95 % intervals")
         console.print(f"Drawn: {path}", markup=False, highlight=False, soft_wrap=True)
     except ValueError as error:
-        _fail(console, str(error))
+        fail(console, str(error))
 
 
 @app.command()
@@ -123,17 +123,8 @@ def export(folder: Folder, path: Annotated[Path, typer.Argument(help="A file to 
     console = Console()
     try:
         rows = sweep.export(folder, path)
-    except StoreError as error:
-        _fail(console, str(error))
+    except ValueError as error:
+        fail(console, str(error))
     except OSError as error:
-        _fail(console, f"{path} cannot be written: {error.strerror}")
+        fail(console, f"{path} cannot be written: {error.strerror}")
     console.print(f"{rows:,} runs written to {path}", markup=False, highlight=False)
-
-
-def _again() -> str:
-    return f"minirelu {shlex.join(sys.argv[1:])}"
-
-
-def _fail(console: Console, message: str, status: int = 2) -> NoReturn:
-    console.print(message, style="red", markup=False, highlight=False, soft_wrap=True)
-    raise typer.Exit(status)

@@ -87,6 +87,7 @@ def test_all_errors_of_a_grid_are_shown_and_nothing_is_made():
         (("show", "."), ". holds no sweep"),
         (("show", "runs", "--by", "gama"), "--by was given 'gama' (did you mean 'gamma'?)"),
         (("export", "runs", "x.parquet"), "runs holds no sweep"),
+        (("export", "runs", "x.xlsx"), "x.xlsx ends in '.xlsx'; expected a name that ends in .parquet or .csv"),
     ],
 )
 def test_wrong_input_is_a_sentence(arguments, said):

@@ -47,7 +47,7 @@ def dead_and_error(outcomes: Sequence[Outcome], folder: str | os.PathLike[str], 
             axes.set_xscale("symlog", linthresh=min((abs(x) for line in lines for x in line.at if x), default=1))
         plain(axes, name)
     left.set(ylabel="dead units (%)", ylim=(-3, 103))
-    right.set(yscale="log", ylabel="mean squared error ÷ γ²")
+    right.set(yscale="log", ylabel="mean squared error ÷ γ², geometric mean")
     right.axhline(1, color="0.55", linewidth=0.9, linestyle=(0, (1, 2)), zorder=1)
     right.annotate("the mean as the prediction", (0.99, 1), xycoords=("axes fraction", "data"), xytext=(0, 2), ha="right",
                    textcoords="offset points", fontsize=7.5, color="0.45")  # fmt: skip
@@ -62,6 +62,7 @@ def dead_over_time(outcomes: Sequence[Outcome], folder: str | os.PathLike[str], 
     each optimiser and net has a row of its own. At most 4 columns (spread over the range) and 6 rows are drawn.
     """
     from matplotlib.figure import Figure
+    from matplotlib.ticker import EngFormatter, MaxNLocator
 
     lines, along = series(outcomes), {"gamma": "γ", "delta": "δ"}[varied(outcomes)]
     values = _spread(sorted({x for line in lines for x in line.at}), PANELS)
@@ -77,6 +78,8 @@ def dead_over_time(outcomes: Sequence[Outcome], folder: str | os.PathLike[str], 
             head = f"{along} = {value:g}" if layers == 1 else f"{own[0].label}, {along} = {value:g}"
             axes.set_title(head, fontsize=9.5)
             plain(axes, "step" if own is rows[-1] else "")
+            axes.xaxis.set_major_locator(MaxNLocator(3))
+            axes.xaxis.set_major_formatter(EngFormatter(sep=""))  # 20k
         panels[0].set(ylabel="dead units (%)", ylim=(-3, 103))
     left_out = len(lines) - ROWS if layers > 1 and len(lines) > ROWS else 0
     finish(
@@ -136,9 +139,11 @@ def plain(axes: Any, xlabel: str) -> None:
 
 
 def finish(figure: Figure, axes: Any, title: str, entries: int) -> None:
-    width = figure.get_size_inches()[0]
-    handles = axes.get_legend_handles_labels()
-    figure.legend(*handles, loc="outside lower center", ncols=min(entries, max(1, int(width / 1.7))), frameon=False, fontsize=9)
+    """A title, and a legend below with as many columns as the longest of its labels leaves room for."""
+    handles, labels = axes.get_legend_handles_labels()
+    inches = 0.6 + 0.075 * max(map(len, labels), default=0)
+    columns = min(entries, max(1, int(figure.get_size_inches()[0] / inches)))
+    figure.legend(handles, labels, loc="outside lower center", ncols=columns, frameon=False, fontsize=9)
     figure.suptitle(title, fontsize=10.5)
 
 

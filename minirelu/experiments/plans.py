@@ -28,7 +28,8 @@ PAPER = Plan(
     seeds=tuple(range(8)),
     steps=250_000,
 )
-PAPER_SAYS = "The paper's Figure 1: airfoil, γ 1e-5 … 1e4, SGD and Adam at 1e-3, 250,000 steps, 8 seeds."
+_RATES = " and ".join(f"{rule.name} at {rule.settings['lr']:g}" for rule in PAPER.rules)
+PAPER_SAYS = f"The paper's Figure 1: {PAPER.data}, γ 1e-5 … 1e4, {_RATES}, {PAPER.steps:,} steps, {len(PAPER.seeds)} seeds."
 
 # option: (field of Plan, how to read it)
 OPTIONS: dict[str, tuple[str, Callable[[str, Any], Any]]] = {}

@@ -18,14 +18,14 @@ from rich.table import Table
 
 from .study import Net, Plan, Replica, Shard
 from .study import Progress as Report
-from .summary import Estimate, SummaryRow
+from .summary import Estimate, SummaryRow, error_estimate
 
 ALL = "all"
 
 
 @contextmanager
 def progress(plan: Plan, shards: Sequence[Shard], console: Console) -> Iterator[Callable[[Report], None]]:
-    """A bar for everything, with the time left, and one for each optimiser: dead share and mean error at up to three γ.
+    """A bar for everything, with the time left, and one for each optimiser: dead share and error at up to three γ.
 
     Plain lines, one for each shard that is done, where there is no terminal.
     """
@@ -41,6 +41,7 @@ def progress(plan: Plan, shards: Sequence[Shard], console: Console) -> Iterator[
     )
     latest: dict[str, dict[Any, Report]] = {name: {} for name in names}
     weights = {name: plan.steps * sum(shard.rule.name == name for shard in shards) for name in names}
+    asked = {name: sum(len(shard.replicas) for shard in shards if shard.rule.name == name) for name in names}
     with bars:
         whole = bars.add_task(ALL, total=sum(weights.values()), state=_heading(plan))
         tasks = {name: bars.add_task(name, total=weights[name], state="") for name in names}
@@ -52,7 +53,9 @@ def progress(plan: Plan, shards: Sequence[Shard], console: Console) -> Iterator[
             bars.update(tasks[name], completed=done[name], state=_state(list(latest[name].values())))
             bars.update(whole, completed=sum(done.values()))
             if not console.is_terminal and report.step >= plan.steps and len(report.moments[0].layers):
-                console.print(f"{name}, {len(report.shard.replicas)} trainings done: {_state([report])}", highlight=False)
+                ended = [own for own in latest[name].values() if own.step >= plan.steps]
+                said = f"{sum(len(own.shard.replicas) for own in ended)}/{asked[name]} trainings done"
+                console.print(f"{name}: {said}; {_heading(plan)} {_state(ended)}", highlight=False)
 
         yield show
 
@@ -72,12 +75,12 @@ def _heading(plan: Plan) -> str:
 
 
 def _state(reports: Sequence[Report]) -> str:
-    """`dead 3 12 62 % loss 0.07 1 3e4`: mean dead share and mean error ÷ γ² at each γ; at most 41 characters."""
+    """`dead 3 12 62 % error 0.07 1 3e4`: mean dead share and geometric mean of error ÷ γ² at each γ; at most 42 characters."""
     pairs = [(r.gamma, m) for report in reports for r, m in zip(report.shard.replicas, report.moments, strict=True)]
     gammas = _gammas(reports[0].shard.plan.gammas)
     dead = (_mean([100 * m.dead() for g, m in pairs if g == gamma], ".0f") for gamma in gammas)
-    loss = (_mean([m.mse for g, m in pairs if g == gamma], ".1g") for gamma in gammas)
-    return f"dead {' '.join(dead)} % loss {' '.join(loss)}"
+    error = (_middle([m.mse for g, m in pairs if g == gamma]) for gamma in gammas)
+    return f"dead {' '.join(dead)} % error {' '.join(error)}"
 
 
 def _mean(values: Sequence[float], form: str) -> str:
@@ -86,23 +89,29 @@ def _mean(values: Sequence[float], form: str) -> str:
     return _exponent(f"{sum(kept) / len(kept):{form}}") if kept else "–"
 
 
+def _middle(errors: Sequence[float]) -> str:
+    """Their mean as it stands in the table, where there is a part that is finite."""
+    mean = error_estimate([e for e in errors if math.isfinite(e)])
+    return _exponent(f"{mean.mean:.1g}") if mean.n else "–"
+
+
 # ----------------------------------------------------------------------------------------------------------- table
 
 
 def table(rows: Sequence[SummaryRow]) -> Table:
     """One line a row: an optimiser's name, below it its settings, and whatever of γ, δ and the net varies."""
     made = Table(
-        title="Dead units and error: mean [95 % interval] over n seeds",
+        title="Dead units (mean) and error (geometric mean) [95 % interval] over n seeds",
         title_justify="left",
         title_style="bold",
         box=box.SIMPLE_HEAD,
         pad_edge=False,
     )
     extra = _varying(rows)
-    made.add_column("optimiser", no_wrap=True)
+    made.add_column("optimiser", overflow="fold")
     diverged = any(row.diverged for row in rows)
     for heading in (*extra, "γ", "dead %", "MSE ÷ γ², geom. mean", "n", *(["diverged"] if diverged else [])):
-        made.add_column(heading, justify="right", no_wrap=True)
+        made.add_column(heading, justify="right", overflow="fold")
     for name in dict.fromkeys(row.rule.name for row in rows):
         own = [row for row in rows if row.rule.name == name]
         options = own[0].rule.options()
@@ -134,9 +143,9 @@ def letter(x: float) -> str:
 
 
 def short(x: float) -> str:
-    """Two significant digits in at most six characters: 0.0082, 222, 4,440, 3.2e-7; one where the exponent has two: 8e-13."""
+    """Two significant digits in at most six characters: 0.0082, 222, 4440, 3.2e-7; one where the exponent has two: 8e-13."""
     if 100 <= abs(x) < 1e5:
-        return f"{x:,.0f}"
+        return f"{x:.0f}"
     if x == 0 or 1e-3 <= abs(x) < 100:
         return f"{x:.2g}"
     return _exponent(f"{x:.1e}" if 9.95e-10 <= abs(x) < 9.95e9 else f"{x:.0e}")

@@ -147,14 +147,14 @@ def grouped(frame: DataFrame, by: Sequence[str]) -> list[Group]:
 def table(groups: Sequence[Group], by: Sequence[str]) -> Table:
     """One line a group."""
     made = Table(
-        title="Dead units and error: mean [95 % interval] over n runs", title_justify="left", title_style="bold",
-        box=box.SIMPLE_HEAD, pad_edge=False,
+        title="Dead units (mean) and error (geometric mean) [95 % interval] over n runs", title_justify="left",
+        title_style="bold", box=box.SIMPLE_HEAD, pad_edge=False,
     )  # fmt: skip
     diverged = any(group.diverged for group in groups)
     for name in by:
-        made.add_column(name, justify="right", no_wrap=True)
+        made.add_column(name, justify="right", overflow="fold")
     for heading in ("dead %", "MSE ÷ γ², geom. mean", "n", *(["diverged"] if diverged else [])):
-        made.add_column(heading, justify="right", no_wrap=True)
+        made.add_column(heading, justify="right", overflow="fold")
     for group in groups:
         dead = interval(group.dead, lambda share: f"{100 * share:.1f}")
         end = [f"{group.dead.n:,}", *([f"{group.diverged or ''}"] if diverged else [])]

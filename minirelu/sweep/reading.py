@@ -44,9 +44,12 @@ def history(out: str | os.PathLike[str]) -> DataFrame:
 
 
 def export(out: str | os.PathLike[str], path: str | os.PathLike[str]) -> int:
-    """Write `load(out)` to one Parquet file, or CSV if `path` ends so; the number of rows."""
+    """Write `load(out)` to one file, .parquet or .csv; the number of rows. Raises `ValueError` for another ending."""
+    ending = os.path.splitext(os.fspath(path))[1]
+    if ending not in (".parquet", ".csv"):
+        raise ValueError(f"{os.fspath(path)} ends in {ending!r}; expected a name that ends in .parquet or .csv")
     frame = load(out)
-    write = frame.write_csv if os.fspath(path).endswith(".csv") else frame.write_parquet
+    write = frame.write_csv if ending == ".csv" else frame.write_parquet
     write_atomically(path, write)
     return frame.height
 

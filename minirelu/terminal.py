@@ -1,0 +1,53 @@
+"""How the commands speak: sentences as they are, tables that lose no column, errors in red, and the command that goes on.
+
+- `say(console, text, head="")`: a sentence in which square brackets are square brackets.
+- `print_table(console, table)`: as wide as it must be where nobody watches, folded where a terminal is too narrow.
+- `fail(console, message)`: ends the command.           - `again()`: what to type to go on.
+- `check_installed()`: that what the commands need is there, before they begin.
+"""
+
+from __future__ import annotations
+
+import shlex
+import sys
+from importlib.util import find_spec
+from typing import NoReturn
+
+import typer
+from rich.console import Console
+from rich.measure import Measurement
+from rich.table import Table
+from rich.text import Text
+
+NEEDED = ("matplotlib", "polars", "sklearn")
+
+
+def say(console: Console, text: str, head: str = "", whole: bool = False) -> None:
+    """Print `text`, after `head` in bold; `whole` leaves line ends to the terminal, so that commands can be copied."""
+    console.print(Text.assemble((head, "bold"), text), highlight=False, soft_wrap=whole)
+
+
+def fail(console: Console, message: str, status: int = 2) -> NoReturn:
+    """Say what is wrong in red, and end with the exit status."""
+    console.print(message, style="red", markup=False, highlight=False, soft_wrap=True)
+    raise typer.Exit(status)
+
+
+def again() -> str:
+    """The command that goes on where this one stopped."""
+    return f"go on with:\n  minirelu {shlex.join(word for word in sys.argv[1:] if word != '--fresh')}"
+
+
+def print_table(console: Console, table: Table) -> None:
+    """A pipe or a file takes any width; in a terminal that is too narrow, cells are folded and none is dropped."""
+    if not console.is_terminal:
+        needed = Measurement.get(console, console.options.update(max_width=10_000), table).maximum
+        console = Console(file=console.file, width=max(console.width, needed))
+    console.print(table)
+
+
+def check_installed() -> None:
+    """Raise `SystemExit` with a sentence if a package of the extra `lab` is missing."""
+    missing = [name for name in NEEDED if find_spec(name) is None]
+    if missing:
+        raise SystemExit(f"The command line needs {', '.join(missing)}; install with: pip install 'minirelu[lab]'")
