@@ -59,7 +59,9 @@ def _large(result: Row) -> tuple[str, str]:
     common = {"shape": LARGE, "dtype": "float32", "layout": "aligned", "threads": threads}
     found = [reading.case(result, kernel, **common) for kernel in OPERATIONS]
     return (
-        f"8192×4096 float32, {threads} threads, 64-byte aligned arrays: ms (% of the non-temporal copy [95 %]).",
+        f"8192×4096 float32, {threads} threads, 64-byte aligned arrays: ms of a call, and in brackets the bytes a second that "
+        "it moves in % of the non-temporal copy's, the median of the rounds' ratios [95 %]. `count_units` reads and writes "
+        "nothing, so it moves half the bytes of its copy.",
         _markdown(_head(OPERATIONS), _pivot(found, 1e3, lambda case, row: share_text(case, row, NON_TEMPORAL))),
     )
 

@@ -6,7 +6,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from minirelu import kernels
+from minirelu import Tensor, kernels, ops
 
 ROOT = Path(__file__).parent.parent
 
@@ -26,8 +26,7 @@ def test_readme_example_runs(capsys):
 def test_tour_of_the_engine_is_true():
     names = {}
     for block in blocks("docs/how-it-works.md"):
-        if "@primitive" not in block:  # those two quote ops.py
-            exec(compile(block, "how-it-works.md", "exec"), names)
+        exec(compile(block, "how-it-works.md", "exec"), names)
     W, b, y = names["W"], names["b"], names["y"]
     assert y.item() == 1.5
     assert y.node.op == "affine_relu"
@@ -36,6 +35,10 @@ def test_tour_of_the_engine_is_true():
     np.testing.assert_array_equal(W.grad, [[1.0], [2.0]])
     np.testing.assert_array_equal(b.grad, [[1.0]])
     assert names["net"].parameters()[0].shape == (3, 2, 8)
+    x, W, b = (Tensor(a) for a in (np.array([[1.0, -2.0]]), np.ones((2, 3)), np.array([[0.0, 1.0, 2.0]])))
+    for page, library in ((names["affine_relu"], ops.affine_relu), (names["mul"], ops.mul)):
+        given = (x, W, b) if page is names["affine_relu"] else (W, W)
+        np.testing.assert_array_equal(page(*given).data, library(*given).data)
 
 
 @pytest.mark.filterwarnings("ignore::minirelu.monitor.DeadUnitsWarning")

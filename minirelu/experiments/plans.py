@@ -9,12 +9,10 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import replace
-from importlib.util import find_spec
 from typing import Any
 
 from .. import backend, kernels
 from ..data.table import nearest
-from ..errors import BackendUnavailableError
 from .study import EMA, Plan, Rule
 from .study import RULES as DEFAULT_RULES
 
@@ -38,9 +36,12 @@ OPTIONS: dict[str, tuple[str, Callable[[str, Any], Any]]] = {}
 def _list_of(kind: Callable[[str], Any], what: str) -> Callable[[str, Any], Any]:
     def read(option: str, text: str) -> tuple[Any, ...]:
         try:
-            return tuple(kind(part.strip()) for part in text.split(",") if part.strip())
-        except ValueError as error:
-            raise ValueError(f"--{option} takes {what} separated by commas, got {text!r}") from error
+            found = tuple(kind(part.strip()) for part in text.split(",") if part.strip())
+        except ValueError:
+            found = ()
+        if not found:
+            raise ValueError(f"--{option} takes {what} separated by commas, got {text!r}")
+        return found
 
     return read
 
@@ -48,7 +49,11 @@ def _list_of(kind: Callable[[str], Any], what: str) -> Callable[[str, Any], Any]
 def _seeds(option: str, text: str) -> tuple[int, ...]:
     """`3` is 0, 1, 2; `4,7` is 4 and 7; `4,` is 4 alone."""
     numbers = _list_of(int, "a number of seeds, or seeds")(option, text)
-    return tuple(range(numbers[0])) if len(numbers) == 1 and "," not in text else numbers
+    if "," in text:
+        return numbers
+    if numbers[0] < 1:
+        raise ValueError(f"--{option} was given {text}; expected how many seeds, at least 1, or seeds separated by commas")
+    return tuple(range(numbers[0]))
 
 
 def _as_is(option: str, value: Any) -> Any:
@@ -105,12 +110,7 @@ def _check(rule: Rule) -> None:
 
 
 def check_machine(plan: Plan) -> None:
-    """Raise `BackendUnavailableError` or `ValueError` if the plan's kernels or device are not here, or a package that
-    would be missed only after the training.
-    """
-    for package in ("polars", "matplotlib"):
-        if find_spec(package) is None:
-            raise BackendUnavailableError(f"a study needs {package}; install it with pip install 'minirelu[lab]'")
+    """Raise `BackendUnavailableError` or `ValueError` if the plan's kernels or device are not here."""
     with kernels.using(plan.kernels):
         if plan.device == "cuda":
             backend.to_device([0.0])
