@@ -8,7 +8,6 @@ from __future__ import annotations
 import math
 import threading
 import time
-from collections.abc import Iterator
 from itertools import pairwise
 from typing import Any, NamedTuple
 
@@ -61,11 +60,13 @@ QUIET = 0.1  # seconds between two calls of on_progress, which asks all replicas
 
 
 class _Layout(NamedTuple):
-    """Where everything of one replica lies. `places`: of each array of Net.shapes, the offset, rows and columns in panels."""
+    """Where everything of one replica lies. `order`: of each number of the arrays of Net.shapes, one array after the other,
+    the place in panels; `statistics`: the same for the running statistics."""
 
     table: np.ndarray
     sizes: np.ndarray
-    places: list[tuple[int, int, int]]
+    order: np.ndarray
+    statistics: np.ndarray
     parameters: int  # numbers in all, filled up
     running: int
     units: int
@@ -95,50 +96,56 @@ def _layout(job: Job) -> _Layout:
     sizes[[ROWS, BATCH, RULE, RESIDUAL, NORM]] = rows, job.batch, RULES.index(job.rule), net.residual, net.batch_norm
     sizes[X], sizes[SUMS] = work.take(rows * -(-net.inputs // width) * width), work.take(rows * width)
     sizes[FEW], sizes[NOTHING] = work.take(width + 6), work.take(width)
-    places: list[tuple[int, int, int]] = []
+    places: list[tuple[int, int]] = []
     inputs = net.inputs
     for layer, (row, units) in enumerate(zip(table, net.widths, strict=True)):
         depth, columns = -(-inputs // QUAD) * QUAD, -(-units // width) * width
         row[[INPUTS, DEPTH, PANELS, UNITS]] = inputs, depth, columns // width, units
         row[W], row[B] = theta.take(depth * columns), theta.take(columns)
-        places += [(int(row[W]), depth, columns), (int(row[B]), 1, columns)]
+        places += [(int(row[W]), depth), (int(row[B]), 1)]
         row[R], row[COUNTS] = work.take(rows * columns), counts.take(columns)
         row[H] = work.take(rows * columns) if net.residual and layer else row[R]
         if net.batch_norm:
             row[SCALE], row[SHIFT], row[MEAN] = theta.take(columns), theta.take(columns), running.take(2 * columns)
-            places += [(int(row[SCALE]), 1, columns), (int(row[SHIFT]), 1, columns)]
+            places += [(int(row[SCALE]), 1), (int(row[SHIFT]), 1)]
             row[HAT], row[ROOT] = work.take(rows * columns), work.take(columns)
         inputs = units
     sizes[LAST_W], sizes[LAST_C] = theta.take(-(-inputs // width) * width), theta.take(width)
-    places += [(int(sizes[LAST_W]), 1, -(-inputs // width) * width), (int(sizes[LAST_C]), 1, width)]
+    places += [(int(sizes[LAST_W]), 1), (int(sizes[LAST_C]), 1)]
     theta.take(width * width)  # which the last square of a matrix may reach into
     widest = max(int(row[PANELS]) * width for row in table)
     sizes[TURNED] = work.take(-(-max(net.widths) // width) * width * width)  # a panel of transposed weights
     sizes[[D0, D1, D2]] = [work.take(rows * widest) for _ in range(3)]
     far = job.batch / max(job.batch - 1, 1)
     few = np.array([1 / job.batch, EPS, 1 - MOMENTUM, MOMENTUM, MOMENTUM * far, 1.0], dtype)
-    return _Layout(table, sizes, places, theta.used, running.used, counts.used, work.used, few, width)
+    means = [
+        (int(row[MEAN]) + k * int(row[PANELS]) * width, int(row[UNITS])) for row in table for k in (0, 1) if net.batch_norm
+    ]
+    return _Layout(
+        table, sizes, _order(places, net.shapes(), width), _rows(means),
+        theta.used, running.used, counts.used, work.used, few, width,
+    )  # fmt: skip
+
+
+def _order(places: list[tuple[int, int]], shapes: list[tuple[int, int]], width: int) -> np.ndarray:
+    """Where the numbers of matrices (rows, columns) lie in panels: each of `places` is an offset and the panels' rows."""
+    found = []
+    for (at, rows), shape in zip(places, shapes, strict=True):
+        i, o = shape[::-1] if rows == 1 and shape[1] == 1 else shape  # the last weights (O, 1) lie as one row
+        column = np.arange(o)
+        found.append((at + column // width * rows * width + column % width + width * np.arange(i)[:, None]).ravel())
+    return np.concatenate(found)
+
+
+def _rows(places: list[tuple[int, int]]) -> np.ndarray:
+    """Where the numbers of rows lie: an offset and a length each."""
+    return np.concatenate([np.arange(at, at + length) for at, length in places] or [np.arange(0)])
 
 
 def _zeros(count: int, dtype: Any) -> np.ndarray:
     made = empty(count, dtype)
     made[...] = 0
     return made
-
-
-def _panels(flat: np.ndarray, at: int, rows: int, columns: int, width: int) -> np.ndarray:
-    """A view (panels, rows, width) of a matrix in `flat`."""
-    return flat[at : at + rows * columns].reshape(columns // width, rows, width)
-
-
-def _pieces(matrix: np.ndarray, panels: np.ndarray) -> Iterator[tuple[np.ndarray, np.ndarray]]:
-    """Views of a matrix (rows, columns) and of its place in panels, a whole number of panels and what is left."""
-    (rows, columns), width = matrix.shape, panels.shape[2]
-    whole = columns // width
-    places = panels[:, :rows].transpose(1, 0, 2)
-    yield matrix[:, : whole * width].reshape(rows, whole, width), places[:, :whole]
-    if whole < len(panels):
-        yield matrix[:, whole * width :], places[:, whole, : columns - whole * width]
 
 
 def _whole_vectors(X: np.ndarray, width: int) -> np.ndarray:
@@ -163,22 +170,15 @@ class _Replica:
         self.theta, self.spare, self.m, self.s = (_zeros(layout.parameters, dtype) for _ in range(4))
         self.running = _zeros(layout.running, dtype)
         self.kept = coefficients(job, r, 0).ravel()
-        for matrix, panels in self._matrices():
-            for part, place in _pieces(matrix, panels):
-                place[...] = part
+        for arrays, flat, order in self._packed():
+            flat[order] = np.concatenate([array[r].ravel() for array in arrays])
 
-    def _matrices(self) -> Iterator[tuple[np.ndarray, np.ndarray]]:
-        """Each array of the state, and its place in panels."""
-        layout, state, r = self.layout, self.state, self.r
-        for arrays, flat in zip([state.parameters, *state.slots], [self.theta, self.m, self.s], strict=False):
-            for array, (at, rows, columns) in zip(arrays, layout.places, strict=True):
-                # the last weights (O, 1) lie as one row
-                matrix = array[r].T if array.shape[-1] == 1 and rows == 1 else array[r]
-                yield matrix, _panels(flat, at, rows, columns, layout.width)
-        for row, pair in zip(layout.table, zip(state.running[::2], state.running[1::2], strict=True), strict=False):
-            for k, array in enumerate(pair):
-                columns = int(row[PANELS]) * layout.width
-                yield array[r], _panels(self.running, int(row[MEAN]) + k * columns, 1, columns, layout.width)
+    def _packed(self) -> list[tuple[list[np.ndarray], np.ndarray, np.ndarray]]:
+        """Arrays of the state, where their numbers are in panels, and in which order."""
+        state, layout = self.state, self.layout
+        own = zip([state.parameters, *state.slots], [self.theta, self.m, self.s], strict=False)
+        found = [(arrays, flat, layout.order) for arrays, flat in own]
+        return [*found, (state.running, self.running, layout.statistics)] if state.running else found
 
     def advance(self, steps: int, memory: _Memory, records: Records) -> bool:
         """Train for at most `steps` steps, up to the next record, and make that; True when all is done."""
@@ -194,9 +194,10 @@ class _Replica:
             self.t += 1
         if self.t < len(self.job.record_at):
             return False
-        for matrix, panels in self._matrices():
-            for part, place in _pieces(matrix, panels):
-                part[...] = place
+        for arrays, flat, order in self._packed():
+            edges = np.cumsum([array[0].size for array in arrays])[:-1]
+            for array, part in zip(arrays, np.split(flat[order], edges), strict=True):
+                array[self.r] = part.reshape(array.shape[1:])
         return True
 
     def _measure(self, memory: _Memory, records: Records) -> None:
