@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import os
 import shlex
 import signal
@@ -227,6 +228,7 @@ def main() -> None:
         raise KeyboardInterrupt
 
     signal.signal(signal.SIGINT, stop)
+    gc.set_threshold(100_000)  # what is imported is not garbage, and looking through it takes a tenth of a short command
     app()
 
 

@@ -188,6 +188,7 @@ def draw(groups: Sequence[Group], by: Sequence[str], folder: Path, title: str) -
     for axes in (left, right):
         _scale(axes, by[0], places)
         plain(axes, by[0])
+        axes.minorticks_off()  # they take longer to draw than the lines
     left.set(ylabel="dead units (%)", ylim=(-3, 103))
     right.set(yscale="log", ylabel="mean squared error ÷ γ²")
     right.yaxis.set_major_formatter(_tick)

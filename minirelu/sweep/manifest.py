@@ -6,7 +6,6 @@
 
 from __future__ import annotations
 
-import importlib.metadata
 import json
 import os
 import platform
@@ -68,13 +67,15 @@ def _write(store: Store, manifest: dict[str, Any]) -> None:
 
 
 def _made_by() -> dict[str, Any]:
+    from importlib import metadata  # here, because `status` and `show` do without and should be quick
+
     import minirelu  # here, because it imports what this belongs to
 
     versions = {"minirelu": minirelu.__version__, "python": platform.python_version()}
     for library in LIBRARIES:
         try:
-            versions[library] = importlib.metadata.version(library)
-        except importlib.metadata.PackageNotFoundError:
+            versions[library] = metadata.version(library)
+        except metadata.PackageNotFoundError:
             continue
     machine = {"host": platform.node(), "machine": platform.machine(), "system": platform.system(), "cores": os.cpu_count()}
     return {"versions": versions, "machine": machine}
