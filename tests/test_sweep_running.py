@@ -10,6 +10,7 @@ import signal
 import subprocess
 import sys
 import time
+from pathlib import Path
 
 import numpy as np
 import polars as pl
@@ -161,6 +162,26 @@ def test_a_shard_that_raises_is_tried_again_and_stops_nothing(tmp_path, serial, 
     assert_equal(tmp_path, undisturbed)
 
 
+def test_failures_of_a_grid_that_is_not_asked_for_any_more_are_forgotten(tmp_path, serial):
+    run(GRID, tmp_path, sweep_work.raising)
+    kept = os.listdir(tmp_path / "failed")
+    run(GRID, tmp_path, sweep_work.raising)
+    assert os.listdir(tmp_path / "failed") == kept != []
+    run(sweep.Grid(**{**sweep_work.AXES, "width": 5, "lr": 0.01}, optimizer="sgd", seed=0), tmp_path)
+    assert os.listdir(tmp_path / "failed") == []
+
+
+def test_the_same_file_under_two_paths_is_trained_once(tmp_path, serial, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    Path("my.csv").write_text("a,b\n" + "".join(f"{k},{k * k}\n" for k in range(20)))
+    paths = ["./my.csv", str(tmp_path / "my.csv")]
+    axes = {**sweep_work.AXES, "data": paths, "target": "b", "seed": range(3)}
+    for found in (0, 9):
+        assert run(sweep.Grid(**axes, optimizer="sgd"), tmp_path / "runs")[:3] == (9, found, 0)
+    assert sweep.load(tmp_path / "runs")["run_id"].n_unique() == sweep.load(tmp_path / "runs").height == 9
+    assert (sweep.status(tmp_path / "runs").done, sweep.status(tmp_path / "runs").runs) == (9, 9)
+
+
 def test_a_disk_that_fills_up_stops_the_sweep_and_keeps_what_is_whole(tmp_path, serial, undisturbed, monkeypatch):
     write, count = store.write_atomically, []
 
@@ -173,6 +194,7 @@ def test_a_disk_that_fills_up_stops_the_sweep_and_keeps_what_is_whole(tmp_path, 
     monkeypatch.setattr(store, "write_atomically", full)
     with pytest.raises(StoreError, match=r"writing to .* failed: No space left on device; what was finished is kept"):
         run(GRID, tmp_path)
+    assert "No space left on device" in sweep.status(tmp_path).session["stopped"]
     monkeypatch.setattr(store, "write_atomically", write)
     assert len(parquet(tmp_path)) == 2
     assert run(GRID, tmp_path).found > 0
@@ -303,5 +325,6 @@ def test_ctrl_c_twice_stops_at_once_and_keeps_what_is_done(tmp_path):
             time.sleep(0.02)
         assert process.wait(60) != 0
         assert "KeyboardInterrupt" in process.stderr.read()
+    assert sweep.status(out).session["stopped"] == "Ctrl-C"
     assert 1 <= len(parquet(out)) < 6
     assert sweep.load(out).height > 0

@@ -1,6 +1,6 @@
 """out/manifest.json: what was asked for, and every session that worked on it: versions, machine, times, how it ended.
 
-- `begin(store, ...)`, `end(store, report)`: write it, before and after.
+- `begin(store, ...)`, `end(store, how)`: write it, before and after. `told_if_stopped(store)`: a context for what is between.
 - `read(store)`.
 """
 
@@ -9,12 +9,14 @@ from __future__ import annotations
 import json
 import os
 import platform
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager, suppress
 from typing import Any
 
 from ..errors import StoreError
 from ..files import write_atomically
 from .grid import Grid
+from .processes import deaf_to_ctrl_c
 from .shards import RESULTS_VERSION, Sets, Shard
 from .store import Store, now
 
@@ -41,6 +43,17 @@ def end(store: Store, how: dict[str, Any]) -> None:
     manifest = read(store)
     manifest["sessions"][-1] |= {"finished": now(), **how}
     _write(store, manifest)
+
+
+@contextmanager
+def told_if_stopped(store: Store) -> Iterator[None]:
+    """What is raised inside ends the session, which says so: Ctrl-C, a full disk, a cluster that is lost."""
+    try:
+        yield
+    except BaseException as error:
+        with suppress(OSError, StoreError), deaf_to_ctrl_c():  # on a full disk nothing can be written
+            end(store, {"stopped": "Ctrl-C" if isinstance(error, KeyboardInterrupt) else f"{type(error).__name__}: {error}"})
+        raise
 
 
 def read(store: Store) -> dict[str, Any]:
