@@ -39,6 +39,16 @@ def undisturbed(tmp_path_factory):
     return out
 
 
+@pytest.fixture(scope="module")
+def trained(tmp_path_factory):
+    """GRID, trained in this process by the reference kernels, which start quickly."""
+    out = tmp_path_factory.mktemp("trained")
+    with pytest.MonkeyPatch.context() as patch, kernels.using("reference"):
+        patch.setattr(running, "Processes", sweep_work.Serial)
+        run(GRID, out, sweep_work.train_shard)
+    return out
+
+
 def parquet(out):
     return sorted(out.glob("results-*/*.parquet"))
 
@@ -242,7 +252,8 @@ def test_a_cluster_that_is_not_there(tmp_path, monkeypatch):
 # ----------------------------------------------------------------------------------------- workers and parents that die
 
 
-def test_a_worker_that_ends_itself_costs_its_own_shards_only(tmp_path, undisturbed):
+def test_a_worker_that_ends_itself_costs_its_own_shards_only(tmp_path, undisturbed, monkeypatch):
+    monkeypatch.setattr(running, "RETRIES", 1)
     report = run(GRID, tmp_path, sweep_work.suicidal)
     assert report.failed == 2
     assert report.why == "its worker process ended with exit status 7"
@@ -250,7 +261,7 @@ def test_a_worker_that_ends_itself_costs_its_own_shards_only(tmp_path, undisturb
     assert_equal(tmp_path, undisturbed)
 
 
-def test_workers_that_are_killed_are_replaced(tmp_path, monkeypatch):
+def test_workers_that_are_killed_are_replaced(tmp_path, monkeypatch, trained):
     monkeypatch.setenv("MINIRELU_KERNELS", "reference")
     killed = []
 
@@ -260,12 +271,9 @@ def test_workers_that_are_killed_are_replaced(tmp_path, monkeypatch):
             os.kill(worker.pid, signal.SIGKILL)
             killed.append(worker.pid)
 
-    assert run(GRID, tmp_path / "killed", sweep_work.slow, on_progress=kill).failed == 0
+    assert run(GRID, tmp_path, sweep_work.slow, on_progress=kill).failed == 0
     assert len(killed) == 2
-    with pytest.MonkeyPatch.context() as patch, kernels.using("reference"):
-        patch.setattr(running, "Processes", sweep_work.Serial)
-        run(GRID, tmp_path / "whole", sweep_work.train_shard)
-    assert_equal(tmp_path / "killed", tmp_path / "whole")
+    assert_equal(tmp_path, trained)
 
 
 SCRIPT = """
@@ -287,16 +295,15 @@ def start(tmp_path, out):
 
 
 @pytest.mark.parametrize("kills", [3, pytest.param(20, marks=pytest.mark.long)])
-def test_a_sweep_that_is_killed_at_random_moments_ends_as_if_it_had_not_been(tmp_path, kills):
-    begun = time.monotonic()
-    whole, out = tmp_path / "whole", tmp_path / "killed"
-    with start(tmp_path, whole) as process:
-        assert process.wait(200) == 0, process.stderr.read()
-    lasts, killed = time.monotonic() - begun, 0
+def test_a_sweep_that_is_killed_at_random_moments_ends_as_if_it_had_not_been(tmp_path, kills, trained):
+    out, killed = tmp_path / "killed", 0
     for _ in range(10 * kills):
+        until = len(parquet(out)) + random.randrange(3)  # files, and then a while
         with start(tmp_path, out) as process:
             try:
-                process.wait(random.uniform(0.2, lasts))
+                while len(parquet(out)) < until and process.poll() is None:
+                    time.sleep(0.01)
+                process.wait(random.uniform(0.0, 1.0))
             except subprocess.TimeoutExpired:
                 process.kill()
                 process.wait()
@@ -309,7 +316,7 @@ def test_a_sweep_that_is_killed_at_random_moments_ends_as_if_it_had_not_been(tmp
     assert killed == kills
     with start(tmp_path, out) as process:
         assert process.wait(200) == 0, process.stderr.read()
-    assert_equal(out, whole)
+    assert_equal(out, trained)
     assert sorted(os.listdir(out)) == [".lock", "failed", "manifest.json", "results-1"]
     assert os.listdir(out / "failed") == []
 
