@@ -32,6 +32,7 @@ PARTS = ("cost", "figure1", "executors", "reading")
 SETS = {"airfoil": (1503, 5), "real_estate": (414, 6), "superconductivity": (21263, 81), "facebook": (199030, 53)}
 RUNS_A_SET, STEPS = 80, 250_000  # of each optimiser: 10 γ, 8 seeds
 BATCHES = (59, 60, 61, 62, 63, 64)
+LONG = 40_000  # steps that make a shard of four runs as short as a sweep cuts them (shards.SECONDS), where overhead is largest
 BASE = {"data": "gaussian", "lr": 1e-3, "seed": 0}
 
 
@@ -212,14 +213,14 @@ def _many() -> sweep.Grid:
 
 def _even(quick: bool) -> sweep.Grid:
     """Six shards of four runs each, of nearly equal cost."""
-    return sweep.Grid(**{**BASE, "seed": range(4)}, optimizer="adam", steps=2000 if quick else 8000, batch=list(BATCHES))
+    return sweep.Grid(**{**BASE, "seed": range(4)}, optimizer="adam", steps=2000 if quick else LONG, batch=list(BATCHES))
 
 
 def _kernel_rate(threads: int, quick: bool) -> float:
     """Steps a second of all replicas of `_even`, trained directly in a process with so many threads."""
     code = (
         "import time; from benchmarks import sweep as s; from minirelu import data, train\n"
-        f"X, y = data.load('gaussian'); steps = {2000 if quick else 8000}\n"
+        f"X, y = data.load('gaussian'); steps = {2000 if quick else LONG}\n"
         "def once(steps, batch):\n"
         "    train.train_mlp(X, y, steps=steps, record_every=-(-steps // 20), seeds=range(4), batch=batch, standardize=False)\n"
         "once(20, 64); start = time.perf_counter()\n"
