@@ -104,15 +104,15 @@ def _cost(quick: bool) -> dict[str, Any]:
             step, measured = _parts(of, *_data(2000, inputs), 1 if quick else 2)
             rows.append({"axes": axes, "inputs": inputs, "step_us": 1e6 * step, "measurement_us": 1e6 * measured})
     made = [_run(**row["axes"]) for row in rows]
-    flops = [2 * cost.products(of, row["inputs"]) for of, row in zip(made, rows, strict=True)]
-    terms = np.array(
-        [[1.0, 3 * of.batch * f, cost.parameters(of, row["inputs"])] for of, row, f in zip(made, rows, flops, strict=True)]
-    )
+    nets = [(of, row["inputs"]) for of, row in zip(made, rows, strict=True)]
+    terms = np.array([[1.0, cost.flops(*net), cost.parameters(*net)] for net in nets])
     steps = np.array([row["step_us"] for row in rows]) / 1e6
     constants = _nonnegative(terms / steps[:, None])
     measurements = np.array([row["measurement_us"] for row in rows]) / 1e6
     seen = measurements > 0  # the others are lost in the noise
-    evaluation = _nonnegative(np.array([[1.0, 2000 * f] for f in flops])[seen] / measurements[seen, None])
+    evaluation = _nonnegative(
+        np.array([[1.0, 2000 * 2 * cost.products(*net)] for net in nets])[seen] / measurements[seen, None]
+    )
     now = [cost.STEP, cost.FLOP, cost.UPDATE]
     for row, predicted, used in zip(rows, terms @ constants, terms @ now, strict=True):
         row |= {"predicted_us": 1e6 * float(predicted), "used_us": 1e6 * float(used)}

@@ -2,7 +2,7 @@
 
 What travels: once to every worker, also to those that join later, the data sets; then shards (some kB) and what was measured.
 Workers write no files. A worker that is lost costs the shards it was working on, which Dask gives to others, and if that
-happens to them three times they are reported as failed. A scheduler that is lost ends the sweep, because all its tasks are lost.
+happens to them three times they are reported as failed. A scheduler that is lost ends the sweep: all its tasks are.
 """
 
 from __future__ import annotations
@@ -87,7 +87,6 @@ class Cluster:
         else:
             del self._futures[key]
             yield _ended(self._tasks.pop(key), content)
-
 
     def _check_scheduler(self) -> None:
         """Dask itself says nothing: it tries to connect again, and to a scheduler that has forgotten the tasks."""
