@@ -32,6 +32,7 @@ PARTS = ("cost", "figure1", "executors", "reading")
 SETS = {"airfoil": (1503, 5), "real_estate": (414, 6), "superconductivity": (21263, 81), "facebook": (199030, 53)}
 RUNS_A_SET, STEPS = 80, 250_000  # of each optimiser: 10 γ, 8 seeds
 BATCHES = (59, 60, 61, 62, 63, 64)
+LONG = 40_000  # steps that make a shard of four runs as short as a sweep cuts them (shards.SECONDS), where overhead is largest
 BASE = {"data": "gaussian", "lr": 1e-3, "seed": 0}
 
 
@@ -103,15 +104,15 @@ def _cost(quick: bool) -> dict[str, Any]:
             step, measured = _parts(of, *_data(2000, inputs), 1 if quick else 2)
             rows.append({"axes": axes, "inputs": inputs, "step_us": 1e6 * step, "measurement_us": 1e6 * measured})
     made = [_run(**row["axes"]) for row in rows]
-    flops = [2 * cost.products(of, row["inputs"]) for of, row in zip(made, rows, strict=True)]
-    terms = np.array(
-        [[1.0, 3 * of.batch * f, cost.parameters(of, row["inputs"])] for of, row, f in zip(made, rows, flops, strict=True)]
-    )
+    nets = [(of, row["inputs"]) for of, row in zip(made, rows, strict=True)]
+    terms = np.array([[1.0, cost.flops(*net), cost.parameters(*net)] for net in nets])
     steps = np.array([row["step_us"] for row in rows]) / 1e6
     constants = _nonnegative(terms / steps[:, None])
     measurements = np.array([row["measurement_us"] for row in rows]) / 1e6
     seen = measurements > 0  # the others are lost in the noise
-    evaluation = _nonnegative(np.array([[1.0, 2000 * f] for f in flops])[seen] / measurements[seen, None])
+    evaluation = _nonnegative(
+        np.array([[1.0, 2000 * 2 * cost.products(*net)] for net in nets])[seen] / measurements[seen, None]
+    )
     now = [cost.STEP, cost.FLOP, cost.UPDATE]
     for row, predicted, used in zip(rows, terms @ constants, terms @ now, strict=True):
         row |= {"predicted_us": 1e6 * float(predicted), "used_us": 1e6 * float(used)}
@@ -212,14 +213,14 @@ def _many() -> sweep.Grid:
 
 def _even(quick: bool) -> sweep.Grid:
     """Six shards of four runs each, of nearly equal cost."""
-    return sweep.Grid(**{**BASE, "seed": range(4)}, optimizer="adam", steps=2000 if quick else 8000, batch=list(BATCHES))
+    return sweep.Grid(**{**BASE, "seed": range(4)}, optimizer="adam", steps=2000 if quick else LONG, batch=list(BATCHES))
 
 
 def _kernel_rate(threads: int, quick: bool) -> float:
     """Steps a second of all replicas of `_even`, trained directly in a process with so many threads."""
     code = (
         "import time; from benchmarks import sweep as s; from minirelu import data, train\n"
-        f"X, y = data.load('gaussian'); steps = {2000 if quick else 8000}\n"
+        f"X, y = data.load('gaussian'); steps = {2000 if quick else LONG}\n"
         "def once(steps, batch):\n"
         "    train.train_mlp(X, y, steps=steps, record_every=-(-steps // 20), seeds=range(4), batch=batch, standardize=False)\n"
         "once(20, 64); start = time.perf_counter()\n"

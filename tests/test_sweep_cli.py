@@ -119,10 +119,13 @@ def test_ctrl_c_says_how_to_go_on(monkeypatch):
     status, words, _ = invoke("grid.toml", "--out", "my runs")
     assert status == 130
     assert "Stopped. Finished shards are kept in my runs; go on with: minirelu sweep grid.toml --out 'my runs'" in words
-    assert "it has not ended, or was killed" in invoke("status", "my runs")[1]
+    assert re.search(r"stopped \S+ by Ctrl-C", invoke("status", "my runs")[1])
+    killed = sweep.status("my runs")
+    del killed.session["finished"], killed.session["stopped"]
+    assert sweeps.told(killed, "my runs")[0].endswith("with processes; it has not ended, or was killed.")
 
 
-def test_a_damaged_file_is_told(tmp_path):
+def test_a_damaged_file_is_told():
     invoke("grid.toml", "--out", "runs")
     path = next(Path("runs").glob("results-*/*.parquet"))
     path.write_bytes(path.read_bytes()[:-1])

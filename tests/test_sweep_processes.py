@@ -52,6 +52,16 @@ def test_what_a_worker_raises_is_told_with_its_place():
     assert "'NoneType' object is not callable" in event.why
 
 
+def test_a_worker_has_its_next_task_before_its_last_answer_is_heard():
+    with Processes(threads, None, workers=1) as pool:
+        pool.submit("first")
+        pool.submit("second")
+        heard = (event for _ in range(100) for event in pool.events(timeout=1))
+        assert next(heard).task == "first"
+        assert pool._workers[0].task == "second"
+        assert next(heard).task == "second"
+
+
 SCRIPT = """
 import sys
 from test_sweep_processes import forever

@@ -10,6 +10,7 @@ import signal
 import subprocess
 import sys
 import time
+from pathlib import Path
 
 import numpy as np
 import polars as pl
@@ -35,6 +36,16 @@ def undisturbed(tmp_path_factory):
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(running, "Processes", sweep_work.Serial)
         run(GRID, out)
+    return out
+
+
+@pytest.fixture(scope="module")
+def trained(tmp_path_factory):
+    """GRID, trained in this process by the reference kernels, which start quickly."""
+    out = tmp_path_factory.mktemp("trained")
+    with pytest.MonkeyPatch.context() as patch, kernels.using("reference"):
+        patch.setattr(running, "Processes", sweep_work.Serial)
+        run(GRID, out, sweep_work.train_shard)
     return out
 
 
@@ -161,6 +172,26 @@ def test_a_shard_that_raises_is_tried_again_and_stops_nothing(tmp_path, serial, 
     assert_equal(tmp_path, undisturbed)
 
 
+def test_failures_of_a_grid_that_is_not_asked_for_any_more_are_forgotten(tmp_path, serial):
+    run(GRID, tmp_path, sweep_work.raising)
+    kept = os.listdir(tmp_path / "failed")
+    run(GRID, tmp_path, sweep_work.raising)
+    assert os.listdir(tmp_path / "failed") == kept != []
+    run(sweep.Grid(**{**sweep_work.AXES, "width": 5, "lr": 0.01}, optimizer="sgd", seed=0), tmp_path)
+    assert os.listdir(tmp_path / "failed") == []
+
+
+def test_the_same_file_under_two_paths_is_trained_once(tmp_path, serial, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    Path("my.csv").write_text("a,b\n" + "".join(f"{k},{k * k}\n" for k in range(20)))
+    paths = ["./my.csv", str(tmp_path / "my.csv")]
+    axes = {**sweep_work.AXES, "data": paths, "target": "b", "seed": range(3)}
+    for found in (0, 9):
+        assert run(sweep.Grid(**axes, optimizer="sgd"), tmp_path / "runs")[:3] == (9, found, 0)
+    assert sweep.load(tmp_path / "runs")["run_id"].n_unique() == sweep.load(tmp_path / "runs").height == 9
+    assert (sweep.status(tmp_path / "runs").done, sweep.status(tmp_path / "runs").runs) == (9, 9)
+
+
 def test_a_disk_that_fills_up_stops_the_sweep_and_keeps_what_is_whole(tmp_path, serial, undisturbed, monkeypatch):
     write, count = store.write_atomically, []
 
@@ -173,6 +204,7 @@ def test_a_disk_that_fills_up_stops_the_sweep_and_keeps_what_is_whole(tmp_path, 
     monkeypatch.setattr(store, "write_atomically", full)
     with pytest.raises(StoreError, match=r"writing to .* failed: No space left on device; what was finished is kept"):
         run(GRID, tmp_path)
+    assert "No space left on device" in sweep.status(tmp_path).session["stopped"]
     monkeypatch.setattr(store, "write_atomically", write)
     assert len(parquet(tmp_path)) == 2
     assert run(GRID, tmp_path).found > 0
@@ -220,7 +252,8 @@ def test_a_cluster_that_is_not_there(tmp_path, monkeypatch):
 # ----------------------------------------------------------------------------------------- workers and parents that die
 
 
-def test_a_worker_that_ends_itself_costs_its_own_shards_only(tmp_path, undisturbed):
+def test_a_worker_that_ends_itself_costs_its_own_shards_only(tmp_path, undisturbed, monkeypatch):
+    monkeypatch.setattr(running, "RETRIES", 1)
     report = run(GRID, tmp_path, sweep_work.suicidal)
     assert report.failed == 2
     assert report.why == "its worker process ended with exit status 7"
@@ -228,7 +261,7 @@ def test_a_worker_that_ends_itself_costs_its_own_shards_only(tmp_path, undisturb
     assert_equal(tmp_path, undisturbed)
 
 
-def test_workers_that_are_killed_are_replaced(tmp_path, monkeypatch):
+def test_workers_that_are_killed_are_replaced(tmp_path, monkeypatch, trained):
     monkeypatch.setenv("MINIRELU_KERNELS", "reference")
     killed = []
 
@@ -238,12 +271,9 @@ def test_workers_that_are_killed_are_replaced(tmp_path, monkeypatch):
             os.kill(worker.pid, signal.SIGKILL)
             killed.append(worker.pid)
 
-    assert run(GRID, tmp_path / "killed", sweep_work.slow, on_progress=kill).failed == 0
+    assert run(GRID, tmp_path, sweep_work.slow, on_progress=kill).failed == 0
     assert len(killed) == 2
-    with pytest.MonkeyPatch.context() as patch, kernels.using("reference"):
-        patch.setattr(running, "Processes", sweep_work.Serial)
-        run(GRID, tmp_path / "whole", sweep_work.train_shard)
-    assert_equal(tmp_path / "killed", tmp_path / "whole")
+    assert_equal(tmp_path, trained)
 
 
 SCRIPT = """
@@ -265,16 +295,15 @@ def start(tmp_path, out):
 
 
 @pytest.mark.parametrize("kills", [3, pytest.param(20, marks=pytest.mark.long)])
-def test_a_sweep_that_is_killed_at_random_moments_ends_as_if_it_had_not_been(tmp_path, kills):
-    begun = time.monotonic()
-    whole, out = tmp_path / "whole", tmp_path / "killed"
-    with start(tmp_path, whole) as process:
-        assert process.wait(200) == 0, process.stderr.read()
-    lasts, killed = time.monotonic() - begun, 0
+def test_a_sweep_that_is_killed_at_random_moments_ends_as_if_it_had_not_been(tmp_path, kills, trained):
+    out, killed = tmp_path / "killed", 0
     for _ in range(10 * kills):
+        until = len(parquet(out)) + random.randrange(3)  # files, and then a while
         with start(tmp_path, out) as process:
             try:
-                process.wait(random.uniform(0.2, lasts))
+                while len(parquet(out)) < until and process.poll() is None:
+                    time.sleep(0.01)
+                process.wait(random.uniform(0.0, 1.0))
             except subprocess.TimeoutExpired:
                 process.kill()
                 process.wait()
@@ -287,7 +316,7 @@ def test_a_sweep_that_is_killed_at_random_moments_ends_as_if_it_had_not_been(tmp
     assert killed == kills
     with start(tmp_path, out) as process:
         assert process.wait(200) == 0, process.stderr.read()
-    assert_equal(out, whole)
+    assert_equal(out, trained)
     assert sorted(os.listdir(out)) == [".lock", "failed", "manifest.json", "results-1"]
     assert os.listdir(out / "failed") == []
 
@@ -303,5 +332,6 @@ def test_ctrl_c_twice_stops_at_once_and_keeps_what_is_done(tmp_path):
             time.sleep(0.02)
         assert process.wait(60) != 0
         assert "KeyboardInterrupt" in process.stderr.read()
+    assert sweep.status(out).session["stopped"] == "Ctrl-C"
     assert 1 <= len(parquet(out)) < 6
     assert sweep.load(out).height > 0

@@ -85,10 +85,9 @@ def duration(seconds: float) -> str:
 def told(status: Status, where: str) -> list[str]:
     """How far the last sweep on a folder is, in sentences."""
     share = 100 * status.done / status.runs if status.runs else 100.0
-    ended = "" if "finished" in status.session else "; it has not ended, or was killed"
     lines = [
         f"Done: {status.done:,} of {status.runs:,} runs ({share:.0f} %), {status.shards_done:,} of {status.shards:,} shards. "
-        f"Begun {status.session['started']} with {status.session['executor']}{ended}."
+        f"Begun {status.session['started']} with {status.session['executor']}{_end(status.session)}."
     ]
     if status.stored != status.done:
         lines.append(f"{status.stored:,} runs are stored in {where} in all.")
@@ -102,6 +101,12 @@ def told(status: Status, where: str) -> list[str]:
     if status.failed:
         lines.append(f"Failed: {len(status.failed)} shards. Tracebacks are in {where}/failed; the next run tries them again.")
     return lines
+
+
+def _end(session: dict[str, Any]) -> str:
+    if "stopped" in session:
+        return f"; stopped {session['finished']} by {session['stopped']}"
+    return "" if "finished" in session else "; it has not ended, or was killed"
 
 
 # ------------------------------------------------------------------------------------------------------------ groups
@@ -188,6 +193,7 @@ def draw(groups: Sequence[Group], by: Sequence[str], folder: Path, title: str) -
     for axes in (left, right):
         _scale(axes, by[0], places)
         plain(axes, by[0])
+        axes.minorticks_off()  # they take longer to draw than the lines
     left.set(ylabel="dead units (%)", ylim=(-3, 103))
     right.set(yscale="log", ylabel="mean squared error ÷ γ²")
     right.yaxis.set_major_formatter(_tick)

@@ -2,15 +2,17 @@
 
 What travels: once to every worker, also to those that join later, the data sets; then shards (some kB) and what was measured.
 Workers write no files. A worker that is lost costs the shards it was working on, which Dask gives to others, and if that
-happens to them three times they are reported as failed.
+happens to them three times they are reported as failed. A scheduler that is lost ends the sweep: all its tasks are.
 """
 
 from __future__ import annotations
 
+import logging
 import queue
 import time
 import traceback
 from collections.abc import Iterator
+from contextlib import suppress
 from typing import Any
 
 from ..errors import BackendUnavailableError
@@ -24,7 +26,7 @@ class Cluster:
     """Workers of the Dask scheduler at `address`, or with None of `workers` processes started for this sweep."""
 
     def __init__(self, work: Work, common: Any, address: str | None = None, workers: int = 2) -> None:
-        self.work = work
+        self.work, self.address = work, address
         self._client, self._own = _connected(address, workers)
         self._heard: queue.SimpleQueue[Any] = queue.SimpleQueue()
         self._tasks: dict[str, Any] = {}  # Dask's key: what is being worked on
@@ -39,12 +41,20 @@ class Cluster:
 
     def __exit__(self, *_: object) -> None:
         with deaf_to_ctrl_c():
+            if self._client.status == "running":
+                self._tidy_up()
+            log = logging.getLogger("distributed.client")
+            log.disabled = self._client.status != "running"  # tracebacks of its attempts to connect again
+            self._client.close()
+            log.disabled = False
+            if self._own is not None:
+                self._own.close()
+
+    def _tidy_up(self) -> None:
+        with suppress(OSError, RuntimeError):  # the scheduler may be lost at any moment
             self._client.cancel(list(self._futures.values()), force=True)
             if self._own is None:
                 self._client.unregister_worker_plugin(self._plugin)
-            self._client.close()
-            if self._own is not None:
-                self._own.close()
 
     @property
     def busy(self) -> bool:
@@ -61,10 +71,14 @@ class Cluster:
         future.add_done_callback(lambda done: self._heard.put(("done", done.key, done)))
 
     def events(self, timeout: float) -> Iterator[Event]:
-        """What happens until something has happened or `timeout` seconds are over."""
+        """What happens until something has happened or `timeout` seconds are over.
+
+        Raises `BackendUnavailableError` when the scheduler is lost.
+        """
         try:
             kind, key, content = self._heard.get(timeout=timeout)
         except queue.Empty:
+            self._check_scheduler()
             return
         if key not in self._tasks:
             return
@@ -73,6 +87,14 @@ class Cluster:
         else:
             del self._futures[key]
             yield _ended(self._tasks.pop(key), content)
+
+    def _check_scheduler(self) -> None:
+        """Dask itself says nothing: it tries to connect again, and to a scheduler that has forgotten the tasks."""
+        if self._client.status != "running" or any(future.cancelled() for future in self._futures.values()):
+            raise BackendUnavailableError(
+                f"the connection to the Dask scheduler at {self.address} was lost, and its tasks with it; what was finished is "
+                "kept: start the scheduler again, and the same sweep goes on"
+            ) from None
 
 
 def _ended(task: Any, future: Any) -> Event:

@@ -1,21 +1,22 @@
 """out/manifest.json: what was asked for, and every session that worked on it: versions, machine, times, how it ended.
 
-- `begin(store, ...)`, `end(store, report)`: write it, before and after.
+- `begin(store, ...)`, `end(store, how)`: write it, before and after. `told_if_stopped(store)`: a context for what is between.
 - `read(store)`.
 """
 
 from __future__ import annotations
 
-import importlib.metadata
 import json
 import os
 import platform
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager, suppress
 from typing import Any
 
 from ..errors import StoreError
 from ..files import write_atomically
 from .grid import Grid
+from .processes import deaf_to_ctrl_c
 from .shards import RESULTS_VERSION, Sets, Shard
 from .store import Store, now
 
@@ -44,6 +45,17 @@ def end(store: Store, how: dict[str, Any]) -> None:
     _write(store, manifest)
 
 
+@contextmanager
+def told_if_stopped(store: Store) -> Iterator[None]:
+    """What is raised inside ends the session, which says so: Ctrl-C, a full disk, a cluster that is lost."""
+    try:
+        yield
+    except BaseException as error:
+        with suppress(OSError, StoreError), deaf_to_ctrl_c():  # on a full disk nothing can be written
+            end(store, {"stopped": "Ctrl-C" if isinstance(error, KeyboardInterrupt) else f"{type(error).__name__}: {error}"})
+        raise
+
+
 def read(store: Store) -> dict[str, Any]:
     """The manifest. Raises `StoreError` where there is none that can be read."""
     path = store.path / "manifest.json"
@@ -68,13 +80,15 @@ def _write(store: Store, manifest: dict[str, Any]) -> None:
 
 
 def _made_by() -> dict[str, Any]:
+    from importlib import metadata  # here, because `status` and `show` do without and should be quick
+
     import minirelu  # here, because it imports what this belongs to
 
     versions = {"minirelu": minirelu.__version__, "python": platform.python_version()}
     for library in LIBRARIES:
         try:
-            versions[library] = importlib.metadata.version(library)
-        except importlib.metadata.PackageNotFoundError:
+            versions[library] = metadata.version(library)
+        except metadata.PackageNotFoundError:
             continue
     machine = {"host": platform.node(), "machine": platform.machine(), "system": platform.system(), "cores": os.cpu_count()}
     return {"versions": versions, "machine": machine}

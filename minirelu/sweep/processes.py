@@ -142,6 +142,8 @@ class Processes:
             yield Advanced(worker.task, content)
         else:
             task, worker.task = worker.task, None
+            if self._waiting:
+                self._give(worker)  # before the answer is heard, whose keeping takes a while
             yield Finished(task, content) if kind == "finished" else Failed(task, content, lost=False)
 
     def _bury(self, worker: _Worker) -> Iterator[Event]:

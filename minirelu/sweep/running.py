@@ -83,14 +83,15 @@ def run_with(
     with store.locked():
         task = _left(store, shards, sets)
         store.check_room(task.todo)
-        found = len(runs) - sum(len(shard.runs) for shard in task.todo)
-        report = Report(len(runs), found, 0, task.damaged, 0.0, "")
+        store.forget_failures(task.todo)
+        asked = sum(len(shard.runs) for shard in shards)
+        report = Report(asked, asked - sum(len(shard.runs) for shard in task.todo), 0, task.damaged, 0.0, "")
         on_start(report)
         manifest.begin(store, grid, sets, task.shards, task.before, {"executor": executor, "workers": workers or CORES})
         begun = time.monotonic()
-        failed, why = _do(
-            task, store, sets, lambda: start(work, sets), Course(task.todo, len(runs), len(task.shards)), on_progress
-        )
+        course = Course(task.todo, asked, len(task.shards))
+        with manifest.told_if_stopped(store):
+            failed, why = _do(task, store, sets, lambda: start(work, sets), course, on_progress)
         manifest.end(store, {"failed_shards": failed})
     return report._replace(failed=failed, why=why, seconds=time.monotonic() - begun)
 

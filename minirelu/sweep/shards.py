@@ -104,15 +104,20 @@ def cut(runs: Sequence[Run], sets: Sets) -> list[Shard]:
     """All `runs` in shards of about equal cost, the longest first.
 
     They depend on the runs alone and not on the number of workers, so that a sweep goes on anywhere where it was stopped.
+    Runs of one name (the same file under two paths) are one run.
     """
-    groups: dict[tuple[object, ...], list[Run]] = {}
+    named: dict[str, Run] = {}
     for run in runs:
-        groups.setdefault(run.shape(), []).append(run)
-    whole = {shape: len(group) * _seconds(group[0], sets) for shape, group in groups.items()}
+        named.setdefault(identity(run, sets[run.data, run.target]), run)
+    groups: dict[tuple[object, ...], list[tuple[str, Run]]] = {}
+    for name, run in named.items():
+        groups.setdefault(run.shape(), []).append((name, run))
+    whole = {shape: len(group) * _seconds(group[0][1], sets) for shape, group in groups.items()}
     each = max(min(max(sum(whole.values()) / PARTS, SECONDS[0]), SECONDS[1]), sum(whole.values()) / MOST_SHARDS)
     made = []
     for shape, group in groups.items():
-        most = max(1, MOST_BYTES // cost.memory(group[0], *sets[group[0].data, group[0].target].X.shape))
+        first = group[0][1]
+        most = max(1, MOST_BYTES // cost.memory(first, *sets[first.data, first.target].X.shape))
         parts = min(max(math.ceil(whole[shape] / each), -(-len(group) // most)), len(group))
         made += [_shard(group[i::parts], sets) for i in range(parts)]
     return sorted(made, key=lambda s: (-s.seconds, s.key))
@@ -122,17 +127,17 @@ def _seconds(run: Run, sets: Sets) -> float:
     return cost.seconds(run, *sets[run.data, run.target].X.shape)
 
 
-def _shard(runs: Sequence[Run], sets: Sets) -> Shard:
-    return shard(runs, [identity(run, sets[run.data, run.target]) for run in runs], sets)
+def _shard(named: Sequence[tuple[str, Run]], sets: Sets) -> Shard:
+    return shard([run for _, run in named], [name for name, _ in named], sets)
 
 
 def without(shards: Iterable[Shard], there: set[str], sets: Sets) -> list[Shard]:
     """`shards` less the runs that are `there` already, under another shard's name."""
     made = []
     for whole in shards:
-        left = [(run, name) for run, name in zip(whole.runs, whole.ids, strict=True) if name not in there]
+        left = [(name, run) for name, run in zip(whole.ids, whole.runs, strict=True) if name not in there]
         if len(left) == len(whole.runs):
             made.append(whole)
         elif left:
-            made.append(shard([run for run, _ in left], [name for _, name in left], sets))
+            made.append(_shard(left, sets))
     return made

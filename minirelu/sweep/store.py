@@ -2,7 +2,7 @@
 
     out/manifest.json                              what was asked for, and what ran it when and where (manifest.py)
     out/results-V/SHARD-CHECKSUM.parquet           one file a shard: a row a run, its course in the column `history`
-    out/failed/SHARD.json                          traceback of a shard that failed
+    out/failed/SHARD.json                          traceback of a shard of the last grid that failed
     out/.lock                                      held while a sweep runs
 
 V is the version of the results, SHARD the hash of the shard's configuration and CHECKSUM that of the file's bytes: one rename
@@ -15,7 +15,7 @@ import io
 import json
 import os
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from datetime import UTC, datetime
 from hashlib import sha256
@@ -118,6 +118,13 @@ class Store:
         said = {"runs": len(shard.runs), "first_run": shard.runs[0]._asdict(), "attempts": attempts, "when": now(), "why": why}
         text = json.dumps({"shard": shard.key, **said}, indent=1, ensure_ascii=False) + "\n"
         write_atomically(self._failure(shard), lambda file: file.write(text.encode()))
+
+    def forget_failures(self, shards: Iterable[Shard]) -> None:
+        """Remove what `keep_failure` wrote of any but these: of a grid that is not asked for any more."""
+        own = {self._failure(shard) for shard in shards}
+        for path in self.failed.glob("*.json"):
+            if path not in own:
+                path.unlink()
 
     def failures(self) -> list[dict[str, Any]]:
         """What `keep_failure` wrote, of the shards that have not been finished since."""
