@@ -1,6 +1,7 @@
 """The training kernel in CUDA C++, executed on the CPU, against the NumPy reference: batches, losses, counts, bits."""
 
 import copy
+import re
 
 import cuda_on_cpu
 import numpy as np
@@ -64,12 +65,28 @@ def test_every_rule_in_float32(rule, path):
     assert_array_equal(*dead)
 
 
+def float64_only(source):
+    return re.sub(r"^ENTRY\(\w+_f32.*$", "", source, flags=re.MULTILINE)
+
+
 @pytest.mark.parametrize("path", ["shared", "global"])
 def test_no_race_no_access_outside_and_nothing_uninitialised(path):
     for name in ("one layer", "residual, normalised"):
         job, state = make(NETS[name], R=2, batch=5, record_at=(1, 2))
-        found = run(job, state, path, seed=11, flavour=cuda_on_cpu.WATCHED, threads=32)
+        found = run(job, state, path, seed=11, flavour=cuda_on_cpu.WATCHED_AT_ONCE, threads=32, change=float64_only)
         assert_same(found, run(job, state, path))
+
+
+@pytest.mark.long
+@pytest.mark.parametrize("path", ["shared", "global"])
+@pytest.mark.parametrize("name", NETS)
+def test_no_race_in_many_schedules(name, path):
+    """Every net and rule, one warp and several."""
+    for seed, rule in enumerate(RULES):
+        for dtype, threads in ((np.float32, 64), (np.float64, 32)):
+            job, state = make(NETS[name], rule, R=2, batch=5 + seed, record_at=(0, 2), dtype=dtype)
+            found = run(job, state, path, seed=seed, flavour=cuda_on_cpu.WATCHED, threads=threads)
+            assert_same(found, run(job, state, path))
 
 
 def test_no_sum_depends_on_the_threads_or_their_order():
@@ -196,16 +213,13 @@ FAULTS = {
 }
 
 
-@pytest.mark.parametrize(
-    "name", [*list(FAULTS)[:4], *(pytest.param(name, marks=pytest.mark.long) for name in list(FAULTS)[4:])]
-)
-def test_a_planted_fault_is_found(name):
-    """Some by the watcher, some by comparison with the reference; the cheap half of the entries is enough."""
+def look_for(name, seed):
+    """Raises where the fault is found: some by the watcher, some by comparison with the reference."""
     old, new = FAULTS[name]
 
     def change(source):
         assert source.count(old) == 1, "the text has changed: plant this fault anew"
-        return source.replace(old, new).replace("ENTRY(train_mlp_shared_f32", "//").replace("ENTRY(train_mlp_global", "//")
+        return float64_only(source.replace(old, new)).replace("ENTRY(train_mlp_global", "//")
 
     job, state = make(
         NETS["residual, normalised"] if "norm" in name or "variance" in name else NETS["two layers"],
@@ -213,10 +227,28 @@ def test_a_planted_fault_is_found(name):
         batch=5,
         record_at=(0, 3),
     )
+    found = run(job, state, seed=seed, flavour=cuda_on_cpu.WATCHED_AT_ONCE, change=change, threads=32)
+    assert_close(found, reference(job, state), np.float64)
+
+
+@pytest.mark.parametrize(
+    "name", [*list(FAULTS)[:4], *(pytest.param(name, marks=pytest.mark.long) for name in list(FAULTS)[4:])]
+)
+def test_a_planted_fault_is_found(name):
     with pytest.raises((cuda_on_cpu.KernelError, AssertionError)):
-        assert_close(
-            run(job, state, seed=4, flavour=cuda_on_cpu.WATCHED, change=change, threads=32), reference(job, state), np.float64
-        )
+        look_for(name, seed=4)
+
+
+@pytest.mark.long
+@pytest.mark.parametrize("name", FAULTS)
+def test_a_planted_fault_is_found_in_nearly_any_schedule(name):
+    found = 0
+    for seed in range(16):
+        try:
+            look_for(name, seed)
+        except (cuda_on_cpu.KernelError, AssertionError):
+            found += 1
+    assert found >= 15
 
 
 def test_a_study_on_the_gpu():

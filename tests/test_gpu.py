@@ -11,7 +11,18 @@ import warnings
 import numpy as np
 import pytest
 from numpy.testing import assert_allclose, assert_array_equal
-from test_cuda_kernels import DTYPES, SHAPES, VERSIONS, bits, check_backward, check_forward, check_step, normal, reference
+from test_cuda_kernels import (
+    DTYPES,
+    SHAPES,
+    VERSIONS,
+    bits,
+    check_backward,
+    check_forward,
+    check_special_values,
+    check_step,
+    normal,
+    reference,
+)
 from test_train_mlp import NETS, make
 
 from minirelu import Tensor, kernels, ops
@@ -19,20 +30,24 @@ from minirelu.backend import to_device, to_host
 from minirelu.errors import BackendUnavailableError
 
 
-def on_device(array):
-    try:
-        return to_device(array)
-    except BackendUnavailableError as error:
-        pytest.skip(str(error))
+@pytest.fixture
+def cupy():
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # what CuPy says of itself when it is imported
+        try:
+            to_device(np.zeros(1))
+        except BackendUnavailableError as error:
+            pytest.skip(str(error))
+        return importlib.import_module("cupy")
 
 
 @pytest.mark.gpu
 @pytest.mark.parametrize("dtype", [np.float32, np.float64])
-def test_a_fused_layer_on_the_device_equals_the_host(dtype):
+def test_a_fused_layer_on_the_device_equals_the_host(cupy, dtype):
     rng = np.random.default_rng(0)
     arrays = [rng.normal(size=shape).astype(dtype) for shape in ((33, 7), (7, 65), (1, 65))]
     found = []
-    for place in (np.asarray, on_device):
+    for place in (np.asarray, to_device):
         x, W, b = (Tensor(place(array)) for array in arrays)
         y = ops.affine_relu(x, W, b)
         (y * y).sum().backward()
@@ -41,12 +56,6 @@ def test_a_fused_layer_on_the_device_equals_the_host(dtype):
     tolerance = 130 * np.finfo(dtype).eps
     for host, device in zip(*found, strict=True):
         np.testing.assert_allclose(device, host, rtol=tolerance, atol=100 * tolerance)
-
-
-@pytest.fixture
-def cupy():
-    on_device(np.zeros(1))
-    return importlib.import_module("cupy")
 
 
 LARGE = [(1000, 4100), (16384, 1027), (7, 300, 200)]
@@ -61,6 +70,13 @@ def test_every_step_of_the_ladder(cupy, shape, version, dtype):
     for in_place in (False, True):
         check_forward(cupy, z, skip, b, version, in_place)
         check_backward(cupy, g, reference("bias_relu_forward", z, b)[1], version, in_place)
+
+
+@pytest.mark.gpu
+@pytest.mark.parametrize("dtype", DTYPES)
+@pytest.mark.parametrize("version", VERSIONS)
+def test_the_table_of_special_values(cupy, version, dtype):
+    check_special_values(cupy, version, dtype)
 
 
 @pytest.mark.gpu
