@@ -16,6 +16,7 @@ import os
 import re
 import shutil
 import subprocess
+import sys
 import types
 from pathlib import Path
 from unittest import mock
@@ -180,7 +181,7 @@ class Function:
 def installed(seed=0, flavour=PLAIN, multiprocessors=2, change=lambda source: source):
     """`import cupy` finds a module whose arrays are in NumPy's memory and whose kernels run on this CPU.
 
-    NVRTC's stand-in hands the text on, and RawModule's compiles it; that takes no `code`, because CuPy's flushes subnormals then.
+    NVRTC's stand-in hands the text on, and RawModule's compiles it; the latter takes no `code`: CuPy's would flush subnormals.
     """
 
     class RawModule:
@@ -209,3 +210,18 @@ def installed(seed=0, flavour=PLAIN, multiprocessors=2, change=lambda source: so
             compiler=types.SimpleNamespace(compile_using_nvrtc=compile_using_nvrtc),
         )
         yield module
+
+
+def sanitized(code):
+    """What AddressSanitizer says of Python code that runs kernels of the flavour ADDRESS, in a process of its own.
+
+    Empty where g++ has no such library.
+    """
+    found = subprocess.run([compiler(), "-print-file-name=libasan.so"], capture_output=True, text=True, check=True)
+    library = found.stdout.strip()
+    if not Path(library).is_absolute():
+        return ""
+    environment = {**os.environ, "LD_PRELOAD": library, "ASAN_OPTIONS": "detect_leaks=0", "PYTHONMALLOC": "malloc"}
+    environment["PYTHONPATH"] = os.pathsep.join([str(HERE.parent), str(HERE)])
+    ran = subprocess.run([sys.executable, "-c", code], env=environment, capture_output=True, text=True, check=False)
+    return ran.stdout + ran.stderr

@@ -89,6 +89,22 @@ def test_no_race_in_many_schedules(name, path):
             assert_same(found, run(job, state, path))
 
 
+SANITIZED = """
+import numpy as np, cuda_on_cpu, test_cuda_train_mlp as t
+for name, net in t.NETS.items():
+    for path in ("shared", "global"):
+        for dtype in (np.float32, np.float64):
+            t.run(*t.make(net, R=2, batch=5, record_at=(0, 2), dtype=dtype), path, seed=3, flavour=cuda_on_cpu.ADDRESS)
+print("clean")
+"""
+
+
+@pytest.mark.long
+def test_address_sanitizer_finds_nothing():
+    said = cuda_on_cpu.sanitized(SANITIZED) or pytest.skip("g++ has no libasan.so")
+    assert said.endswith("clean\n"), said
+
+
 def test_no_sum_depends_on_the_threads_or_their_order():
     job, state = make(NETS["normalised"], dtype=np.float32)
     first = run(job, state)
