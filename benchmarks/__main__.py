@@ -17,6 +17,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import math
 import os
 import subprocess
 import sys
@@ -59,6 +60,9 @@ def _parser() -> argparse.ArgumentParser:
         if name in ("engine", "ideas", "train"):
             rounds = {"engine": 200, "ideas": 40, "train": 6}[name]
             command.add_argument("--rounds", type=int, default=rounds, help="interleaved rounds")
+        if name == "gpu":
+            command.add_argument("--part", action="append", choices=["kernels", "training"], help="only this part")
+            command.add_argument("--seconds", type=float, default=math.inf, help="begin no more kernels after this time")
         if name == "sweep":
             command.add_argument("--part", action="append", help="only this part (cost, figure1, executors, reading)")
         if name == "kernels":
@@ -117,10 +121,19 @@ def _gpu(given: argparse.Namespace) -> int:
     os.environ.setdefault("XLA_PYTHON_CLIENT_PREALLOCATE", "false")  # JAX would take most of the card's memory for itself
     from benchmarks import gpu, report
 
-    result = gpu.run(given.quick, lambda case: print(f"measured {case['kernel']} {case['shape']}", flush=True))
-    print(gpu.table(result))
-    if given.output or not (given.quick or given.dry):
-        report.write(given.output or RESULTS / "gpu.json", result)
+    path = given.output or RESULTS / "gpu.json"
+    keeps = bool(given.output) or not (given.quick or given.dry)
+
+    def keep(result: dict[str, Any]) -> None:  # after each piece of work, so that a run that is cut off leaves what it has
+        done = [case["kernel"] for case in result.get("cases", [])] + list(result.get("train", {}))
+        print(f"measured {done[-1]}", flush=True)
+        if keeps:
+            report.write(path, result)
+
+    # a part that is measured alone takes its place among the others
+    before = json.loads(path.read_text()) if given.part and keeps and path.exists() else {}
+    parts = given.part or gpu.PARTS
+    print(gpu.table(gpu.run(given.quick, parts, keep, given.seconds, before)))
     return 0
 
 

@@ -1,6 +1,7 @@
 """python -m benchmarks gpu, with the CPU in the place of the card: it measures what it says, and refuses what is wrong."""
 
 import json
+import sys
 import time
 import types
 
@@ -9,7 +10,7 @@ import numpy as np
 import pytest
 
 from benchmarks import __main__ as command
-from benchmarks import gpu, gpu_peers
+from benchmarks import gpu, gpu_peers, gpu_session
 from minirelu.kernels import _train_mlp_cuda
 
 pytestmark = pytest.mark.skipif(bool(cuda_on_cpu.missing()), reason=cuda_on_cpu.missing() or "g++ is there")
@@ -72,3 +73,52 @@ def test_without_a_card_the_reason_is_said(monkeypatch, capsys):
     with pytest.raises(SystemExit):
         command.main(["gpu", "--quick"])
     assert "CuPy is not installed" in capsys.readouterr().err
+
+
+# ------------------------------------------------------------------------------------------------------- the session
+
+
+def part(name, code, limit=20.0, **rest):
+    return gpu_session.Part(name, (sys.executable, "-c", code), limit, **rest)
+
+
+def test_a_session_goes_on_after_what_fails_hangs_or_is_missing(tmp_path, capsys):
+    output = tmp_path / "gpu.json"
+    row = f"import json; p = {str(output)!r}; r = json.load(open(p)); r['cases'] = [1]; json.dump(r, open(p, 'w')); print('π')"
+    todo = [
+        part("fails", "raise SystemExit('no card')"),
+        part("hangs", f"{row}; import time; time.sleep(60)", limit=1.0),
+        part("is missing", "", missing="it is not here"),
+        gpu_session.Part("is no program", ("/no/such/program",), 5),
+        part("is well", "print('fine')"),
+    ]
+    assert gpu_session.session(todo, output, 60) == 1
+    result = json.loads(output.read_text())
+    outcomes = {name: outcome["outcome"] for name, outcome in result["parts"].items()}
+    assert outcomes == {
+        "fails": "exit status 1",
+        "hangs": "stopped after its 1 s",
+        "is missing": "left out, it is not here",
+        "is no program": "exit status 127",
+        "is well": "well",
+    }
+    assert "no card" in result["parts"]["fails"]["said"]
+    assert result["cases"] == [1]  # what a part had written before it was stopped
+    assert "not well: fails, hangs, is no program" in capsys.readouterr().out
+
+
+def test_a_session_that_goes_well_says_so_and_ends_in_time(tmp_path):
+    output = tmp_path / "gpu.json"
+    assert gpu_session.session([part("is well", "print(1)"), part("is missing", "", missing="not here")], output, 60) == 0
+    assert gpu_session.session([part("is well", "print(1)")], output, 0) == 1
+    assert json.loads(output.read_text())["parts"]["is well"]["outcome"] == "left out, no time was left"
+
+
+def test_the_session_fits_ten_minutes_and_asks_for_what_there_is(tmp_path):
+    todo = gpu_session.parts(tmp_path / "gpu.json")
+    assert gpu_session.TOTAL < 600
+    assert [one.name for one in todo] == ["install", "tests", "kernels", "training", "memcheck", "racecheck"]
+    assert {"--no-deps", "--no-build-isolation"} <= set(todo[0].command)
+    parser = command._parser()
+    for one in todo[2:4]:
+        assert parser.parse_args(one.command[3:]).output == tmp_path / "gpu.json"

@@ -58,7 +58,7 @@ def test_a_fused_layer_on_the_device_equals_the_host(cupy, dtype):
         np.testing.assert_allclose(device, host, rtol=tolerance, atol=100 * tolerance)
 
 
-LARGE = [(1000, 4100), (16384, 1027), (7, 300, 200)]
+LARGE = [(1000, 4100), (4096, 1027), (7, 300, 200)]
 
 
 @pytest.mark.gpu
@@ -132,17 +132,25 @@ def test_training_is_the_references(cupy, name, path, monkeypatch):
         assert_allclose(a, b, rtol=1e-9, atol=1e-9)
 
 
+@pytest.fixture
+def unpooled(cupy):
+    """Each array has memory of its own, so that an access beside it is one that memcheck sees."""
+    cupy.cuda.set_allocator(None)
+    yield cupy
+    cupy.cuda.set_allocator(cupy.get_default_memory_pool().malloc)
+
+
 @pytest.mark.gpu
-def test_sanitized_kernels(cupy):
+def test_sanitized_kernels(unpooled):
     for shape in ((3, 33), (131, 40)):
         z, b = normal(shape, np.float32), normal((1, shape[-1]), np.float32, 1)
         for version in VERSIONS:
-            check_forward(cupy, z, z, b, version)
-            check_backward(cupy, z, reference("bias_relu_forward", z, b)[1], version)
-            check_step(cupy, "adam", shape, np.float32, version)
+            check_forward(unpooled, z, z, b, version)
+            check_backward(unpooled, z, reference("bias_relu_forward", z, b)[1], version)
+            check_step(unpooled, "adam", shape, np.float32, version)
 
 
 @pytest.mark.gpu
-def test_sanitized_training(cupy):
+def test_sanitized_training(unpooled):
     job, state = make(NETS["residual, normalised"], R=2, batch=5, record_at=(1, 2))
     kernels.train_mlp(job, state, backend="cuda")
