@@ -28,7 +28,7 @@ ROOT = Path(__file__).parent.parent
 TOTAL = 585.0  # seconds for everything
 TAIL = 2000  # characters of a part's output that are kept
 # without the project's own settings, which want plugins that may not be there; a warning of CuPy's is no error here
-PYTEST = ("-m", "pytest", "-c", os.devnull, "--rootdir", str(ROOT), "-q", str(ROOT / "tests" / "test_gpu.py"))
+PYTEST = ("-m", "pytest", "-c", os.devnull, "--rootdir", str(ROOT), "-qW", "ignore", str(ROOT / "tests" / "test_gpu.py"))
 
 
 class Part(NamedTuple):
@@ -103,7 +103,7 @@ def _done(part: Part, limit: float) -> dict[str, Any]:
 def _run(command: tuple[str, ...], limit: float) -> tuple[int | None, str]:
     """(exit status, None if it was stopped; all output), shown as it comes. Processes of its own are stopped with it."""
     said: list[str] = []
-    environment = os.environ | {"PYTHONUNBUFFERED": "1"}
+    environment = os.environ | {"PYTHONUNBUFFERED": "1", "MINIRELU_GPU": "needed"}
     try:
         process = subprocess.Popen(
             command, cwd=ROOT, env=environment, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True,
