@@ -6,15 +6,18 @@ import re
 import cuda_on_cpu
 import numpy as np
 import pytest
+import sweep_work
 from numpy.testing import assert_allclose, assert_array_equal
 from test_study import TINY, changed, train_all
 from test_train_mlp import NETS, arrays, assert_same, make, picked
+from typer.testing import CliRunner
 
-from minirelu import kernels, train
+from minirelu import cli, kernels, sweep, train
 from minirelu.errors import BackendUnavailableError
 from minirelu.kernels import _train_mlp_cuda, philox
 from minirelu.kernels.optimiser_step import RULES
 from minirelu.kernels.train_mlp import Net
+from minirelu.sweep import running
 
 pytestmark = pytest.mark.skipif(bool(cuda_on_cpu.missing()), reason=cuda_on_cpu.missing() or "g++ is there")
 PATHS = ["shared", "global", "batched"]
@@ -268,7 +271,8 @@ def test_a_planted_fault_is_found_in_nearly_any_schedule(name):
 
 
 def test_a_study_on_the_gpu():
-    plan = changed(TINY, steps=10, every=5, depths=(2,), rules=TINY.rules[:2])
+    plan = changed(TINY, steps=10, every=5, depths=(2,), rules=TINY.rules[:2], shard_replicas=1)
+    assert len(changed(plan, device="cuda").shards()) == 2 < len(plan.shards())  # all replicas of a rule fill the card
     with cuda_on_cpu.installed():
         found = train_all(changed(plan, device="cuda"))
     right = train_all(changed(plan, kernels="reference"))
@@ -277,3 +281,30 @@ def test_a_study_on_the_gpu():
         for ours, theirs in zip(outcome.course, right[name].course, strict=True):
             assert (ours.step, ours.layers) == (theirs.step, theirs.layers)
             assert_allclose(ours.mse, theirs.mse, rtol=1e-4)
+
+
+def test_a_sweep_on_the_gpu(tmp_path, monkeypatch):
+    """The same runs on both devices, in fewer shards on the card."""
+    monkeypatch.setattr(running, "Processes", sweep_work.Serial)
+    with cuda_on_cpu.installed():
+        sweep.run(sweep_work.GRID, tmp_path / "cuda", device="cuda")
+        sweep.run(sweep_work.GRID, tmp_path / "cpu", device="cpu")
+    found, right = (sweep.load(tmp_path / name).sort("run_id") for name in ("cuda", "cpu"))
+    assert set(found["backend"]) == {"cuda"} != set(right["backend"])
+    assert_array_equal(found["run_id"], right["run_id"])
+    assert_array_equal(found["dead"], right["dead"])
+    assert_allclose(found["mse"].to_numpy(), right["mse"].to_numpy(), rtol=1e-3)
+
+
+def test_a_sweep_that_wants_a_gpu_is_refused_without(tmp_path, monkeypatch):
+    monkeypatch.setitem(__import__("sys").modules, "cupy", None)
+    with pytest.raises(BackendUnavailableError, match=r"minirelu\[cuda\]"):
+        sweep.run(sweep_work.GRID, tmp_path, device="cuda")
+    with pytest.raises(ValueError, match="device was given 'gpu'; expected one of auto, cpu, cuda"):
+        sweep.run(sweep_work.GRID, tmp_path, device="gpu")
+    assert not list(tmp_path.iterdir())
+    (tmp_path / "grid.toml").write_text('data = "gaussian"\nlr = 0.1\noptimizer = "sgd"\nsteps = 1\nseed = 1\n')
+    asked = ["sweep", str(tmp_path / "grid.toml"), "--out", str(tmp_path / "runs"), "--device", "cuda"]
+    refused = CliRunner().invoke(cli.app, asked)
+    assert refused.exit_code == 2
+    assert "minirelu[cuda]" in refused.output
