@@ -125,16 +125,16 @@ def _gpu(given: argparse.Namespace) -> int:
     keeps = bool(given.output) or not (given.quick or given.dry)
 
     def keep(result: dict[str, Any]) -> None:  # after each piece of work, so that a run that is cut off leaves what it has
-        done = [case["kernel"] for case in result.get("cases", [])] + list(result.get("train", {}))
-        print(f"measured {done[-1]}", flush=True)
+        print(f"{len(result.get('cases', []))} cases, training: {', '.join(result.get('train', {})) or 'not yet'}", flush=True)
         if keeps:
             report.write(path, result)
 
     # a part that is measured alone takes its place among the others
     before = json.loads(path.read_text()) if given.part and keeps and path.exists() else {}
     parts = given.part or gpu.PARTS
-    print(gpu.table(gpu.run(given.quick, parts, keep, given.seconds, before)))
-    return 0
+    result = gpu.run(given.quick, parts, keep, given.seconds, before)
+    print(gpu.table(result))
+    return 1 if result.get("failed") else 0
 
 
 def _train(given: argparse.Namespace) -> int:

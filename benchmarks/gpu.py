@@ -63,7 +63,8 @@ def run(
 ) -> dict[str, Any]:
     """Measure `parts` and add them to `before`; `quick` is a check that it all works, not a measurement.
 
-    After `seconds` no more cases are begun; "left_out" names them. Raises where there is no GPU, or a result is wrong.
+    After `seconds` no more cases are begun; "left_out" names them. A case that raises, as it does where a result of ours is
+    wrong, is in "failed", and the rest goes on; so is what another library cannot do. Raises where there is no GPU.
     """
     backend.to_device(np.zeros(1))  # the reason, where there is none
     import cupy
@@ -72,12 +73,15 @@ def run(
     result = (before or {}) | {"benchmark": "gpu", "machine": machine(os.cpu_count() or 1), "gpu": describe(cupy)}
     result["missing"] = gpu_peers.missing()
     if "kernels" in parts:
-        result |= {"cases": [], "left_out": []}
+        result |= {"cases": [], "left_out": [], "failed": []}
         for case in QUICK if quick else CASES:
             if time.monotonic() - start > seconds:
                 result["left_out"].append([case.kernel, list(case.shape), case.dtype])
                 continue
-            result["cases"].append(_measure(cupy, case, 2 if quick else ROUNDS, 1 if quick else CALLS))
+            try:
+                result["cases"].append(_measure(cupy, case, 2 if quick else ROUNDS, 1 if quick else CALLS))
+            except Exception as error:  # whatever goes wrong on a card that is lent for minutes, the other cases count
+                result["failed"].append([case.kernel, list(case.shape), case.dtype, repr(error)[:1000]])
             keep(result)
             cupy.get_default_memory_pool().free_all_blocks()
     if "training" in parts:
@@ -112,7 +116,16 @@ def _measure(cupy: Any, case: Case, rounds: int, calls: int) -> dict[str, Any]:
     arrays = {letter: cupy.asarray(array) for letter, array in work.arrays.items()}
     candidates = _steps(rule, work, arrays) if updates else _ladder(cupy, work, arrays) | gpu_peers.found(cupy, work, arrays)
     right = {} if updates else {letter: cupy.asarray(array) for letter, array in work.expected.items()}
-    firsts = {name: _checked(work, arrays, right, name, call) for name, call in candidates.items()}
+    firsts: dict[str, float] = {}
+    failed: dict[str, str] = {}
+    for name, call in list(candidates.items()):
+        try:
+            firsts[name] = _checked(work, arrays, right, name, call)
+        except Exception as error:
+            if name not in gpu_peers.NAMES:
+                raise
+            failed[name] = repr(error)[:1000]
+            del candidates[name]
     source = arrays["x" if updates else _first(work)]
     target = cupy.empty_like(source)
     timed = {COPY: lambda: cupy.copyto(target, source), **candidates}
@@ -129,7 +142,7 @@ def _measure(cupy: Any, case: Case, rounds: int, calls: int) -> dict[str, Any]:
         }
         for name in timed
     ]
-    return {**case._asdict(), "shape": list(case.shape), "calls": calls, "rows": rows}
+    return {**case._asdict(), "shape": list(case.shape), "calls": calls, "rows": rows, "failed": failed}
 
 
 def _first(work: Any) -> str:
@@ -241,5 +254,6 @@ def table(result: dict[str, Any]) -> str:
                 ratio, low, high = middle(seconds / rows["minirelu"])
                 gains.append(f"- {what}: {ratio:.2f} [{low:.2f}, {high:.2f}] times as fast as {name}")
     lines += [f"\nNot measured for want of time: {result['left_out']}"] if result.get("left_out") else []
+    lines += [f"\nFailed: {what}" for what in result.get("failed", [])]
     lines += ["", *gains] if gains else []
     return "\n".join([*lines, *gpu_training.told(result.get("train", {}))])

@@ -60,12 +60,41 @@ def test_the_whole_run(card, tmp_path, capsys):
     assert "Figure 1, 4 × 10 steps" in table
 
 
-def test_a_wrong_result_stops_the_run(card, monkeypatch):
+def wrong_forward(xp, kernel, a):
+    return lambda: (a["z"], a["z"] > 0, *[a["z"][0].astype(np.int64)] * 2)
+
+
+def test_another_librarys_wrong_result_has_no_row(card, monkeypatch):
+    monkeypatch.setattr(gpu_peers, "_formulas", wrong_forward)
+    monkeypatch.setattr(gpu, "QUICK", gpu.QUICK[:1])
+    result = gpu.run(True, ["kernels"])
+    (case,) = result["cases"]
+    assert "CuPy: y of bias_relu_forward is wrong" in case["failed"]["CuPy"]
+    assert [row["candidate"] for row in case["rows"]][-1] == "minirelu, step 3"
+    assert not result["failed"]
+
+
+def test_a_wrong_result_of_ours_costs_its_case_and_the_exit_status(card, monkeypatch, tmp_path, capsys):
+    ladder = gpu._ladder
     monkeypatch.setattr(
-        gpu_peers, "_formulas", lambda xp, kernel, a: lambda: (a["z"], a["z"] > 0, *[a["z"][0].astype(np.int64)] * 2)
+        gpu,
+        "_ladder",
+        lambda cupy, work, a: (
+            ladder(cupy, work, a) | ({"minirelu": wrong_forward(cupy, "", a)} if work.kernel == "bias_relu_forward" else {})
+        ),
     )
-    with pytest.raises(AssertionError, match="CuPy: y of bias_relu_forward is wrong"):
-        gpu.run(quick=True)
+    asked = ["gpu", "--quick", "--part", "kernels", "--output", str(tmp_path / "gpu.json")]
+    assert command.main(asked) == 1
+    result = json.loads((tmp_path / "gpu.json").read_text())
+    assert "minirelu: y of bias_relu_forward is wrong" in result["failed"][0][3]
+    assert [case["kernel"] for case in result["cases"]] == ["relu_backward", "count_units", "adam_step"]
+    assert "Failed: ['bias_relu_forward'" in capsys.readouterr().out
+
+
+def test_no_case_is_begun_when_the_time_is_over(card):
+    result = gpu.run(True, ["kernels"], seconds=-1)
+    assert not result["cases"]
+    assert len(result["left_out"]) == len(gpu.QUICK)
 
 
 def test_without_a_card_the_reason_is_said(monkeypatch, capsys):

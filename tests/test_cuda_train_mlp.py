@@ -292,7 +292,7 @@ def test_a_sweep_on_the_gpu(tmp_path, monkeypatch):
     found, right = (sweep.load(tmp_path / name).sort("run_id") for name in ("cuda", "cpu"))
     assert set(found["backend"]) == {"cuda"} != set(right["backend"])
     assert_array_equal(found["run_id"], right["run_id"])
-    assert_array_equal(found["dead"], right["dead"])
+    assert_array_equal(found["dead_share"], right["dead_share"])
     assert_allclose(found["mse"].to_numpy(), right["mse"].to_numpy(), rtol=1e-3)
 
 
