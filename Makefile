@@ -26,13 +26,8 @@ bench: .venv/lab.stamp
 
 # On a machine with an NVIDIA GPU and CuPy, pytest and hypothesis in $(PYTHON); it needs no network and less than ten minutes.
 # PyTorch and JAX rows appear where they are installed. The results go to benchmarks/results/gpu.json.
-SANITIZE = compute-sanitizer --error-exitcode 1 --target-processes all
 gpu:
-	$(PYTHON) -m pip install --quiet --no-deps --no-build-isolation --editable .
-	$(PYTHON) -m pytest tests/test_gpu.py
-	if command -v compute-sanitizer > /dev/null; then for tool in memcheck racecheck; do \
-	  timeout 100 $(SANITIZE) --tool $$tool $(PYTHON) -m pytest tests/test_gpu.py -k sanitized --timeout 0 || exit 1; done; fi
-	$(PYTHON) -m benchmarks gpu
+	$(PYTHON) -m benchmarks.gpu_session
 
 clean:
 	rm -rf .venv build dist *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis

@@ -17,6 +17,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import math
 import os
 import subprocess
 import sys
@@ -62,6 +63,9 @@ def _parser() -> argparse.ArgumentParser:
         if name == "train":
             help_ = "only this part, as adam-8-200-1-16, steps or memory; may be repeated"
             command.add_argument("--part", action="append", help=help_)
+        if name == "gpu":
+            command.add_argument("--part", action="append", choices=["kernels", "training"], help="only this part")
+            command.add_argument("--seconds", type=float, default=math.inf, help="begin no more kernels after this time")
         if name == "sweep":
             parts = ("cost", "figure1", "executors", "reading")
             command.add_argument("--part", action="append", choices=parts, help="only this part; may be repeated")
@@ -121,11 +125,20 @@ def _gpu(given: argparse.Namespace) -> int:
     os.environ.setdefault("XLA_PYTHON_CLIENT_PREALLOCATE", "false")  # JAX would take most of the card's memory for itself
     from benchmarks import gpu, report
 
-    result = gpu.run(given.quick, lambda case: print(f"measured {case['kernel']} {case['shape']}", flush=True))
+    path = given.output or RESULTS / "gpu.json"
+    keeps = bool(given.output) or not (given.quick or given.dry)
+
+    def keep(result: dict[str, Any]) -> None:  # after each piece of work, so that a run that is cut off leaves what it has
+        print(f"{len(result.get('cases', []))} cases, training: {', '.join(result.get('train', {})) or 'not yet'}", flush=True)
+        if keeps:
+            report.write(path, result)
+
+    # a part that is measured alone takes its place among the others
+    before = json.loads(path.read_text()) if given.part and keeps and path.exists() else {}
+    parts = given.part or gpu.PARTS
+    result = gpu.run(given.quick, parts, keep, given.seconds, before)
     print(gpu.table(result))
-    if given.output or not (given.quick or given.dry):
-        report.write(given.output or RESULTS / "gpu.json", result)
-    return 0
+    return 1 if result.get("failed") else 0
 
 
 def _train(given: argparse.Namespace) -> int:

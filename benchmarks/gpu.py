@@ -1,6 +1,7 @@
 """The CUDA kernels on this machine's GPU: every step of their ladder against a copy on the device and other libraries.
 
-- `run(quick, show)`: the JSON of this benchmark, with every sample in it.
+- `run(quick, parts, keep)`: the JSON of this benchmark, with every sample in it; `keep` gets it after each piece of work.
+- `table(result)`: what a reader wants to know of it.
 
 The candidates of a case work on the same arrays and are timed in rotated order, each sample by events around `CALLS` calls in a
 row, so that the host's work hides behind the device's. Every candidate is checked on poisoned outputs before and after.
@@ -8,19 +9,19 @@ row, so that the host's work hides behind the device's. Every candidate is check
 
 from __future__ import annotations
 
+import math
 import os
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
 
-from benchmarks import gpu_peers, jobs, optimisers, training
+from benchmarks import gpu_peers, gpu_training, jobs, optimisers
 from benchmarks.timing import machine, middle
 from minirelu import backend, kernels
-from minirelu.kernels import _train_mlp_cuda
+from minirelu.kernels.mask import unpack
 from minirelu.kernels.optimiser_step import RULES
-from minirelu.kernels.train_mlp import Job, Net, fresh
 
 Call = Callable[[], Any]
 COPY = "copy on the device"
@@ -51,24 +52,45 @@ QUICK = [
 ]
 
 
-def run(quick: bool = False, show: Callable[[dict[str, Any]], None] = lambda case: None) -> dict[str, Any]:
-    """Measure everything; `quick` is a check that it all works, not a measurement. Raises where there is no GPU."""
+PARTS = ("kernels", "training")
+
+
+def run(
+    quick: bool = False,
+    parts: Sequence[str] = PARTS,
+    keep: Callable[[dict[str, Any]], None] = lambda result: None,
+    seconds: float = math.inf,
+    before: dict[str, Any] | None = None,
+) -> dict[str, Any]:
+    """Measure `parts` and add them to `before`; `quick` is a check that it all works, not a measurement.
+
+    After `seconds` no more cases are begun; "left_out" names them. A case that raises, as it does where a result of ours is
+    wrong, is in "failed", and the rest goes on; so is what another library cannot do. Raises where there is no GPU.
+    """
     backend.to_device(np.zeros(1))  # the reason, where there is none
     import cupy
 
-    cases = []
-    for case in QUICK if quick else CASES:
-        cases.append(_measure(cupy, case, 2 if quick else ROUNDS, 1 if quick else CALLS))
-        show(cases[-1])
-        cupy.get_default_memory_pool().free_all_blocks()
-    return {
-        "benchmark": "gpu",
-        "machine": machine(os.cpu_count() or 1),
-        "gpu": describe(cupy),
-        "missing": gpu_peers.missing(),
-        "cases": cases,
-        "train": trained(quick),
-    }
+    start = time.monotonic()
+    result = (before or {}) | {"benchmark": "gpu", "machine": machine(os.cpu_count() or 1), "gpu": describe(cupy)}
+    result["missing"] = gpu_peers.missing()
+    if "kernels" in parts:
+        result |= {"cases": [], "left_out": [], "failed": []}
+        for case in QUICK if quick else CASES:
+            if time.monotonic() - start > seconds:
+                result["left_out"].append([case.kernel, list(case.shape), case.dtype])
+                continue
+            try:
+                result["cases"].append(_measure(cupy, case, 2 if quick else ROUNDS, 1 if quick else CALLS))
+            except Exception as error:  # whatever goes wrong on a card that is lent for minutes, the other cases count
+                result["failed"].append([case.kernel, list(case.shape), case.dtype, repr(error)[:1000]])
+            keep(result)
+            cupy.get_default_memory_pool().free_all_blocks()
+    if "training" in parts:
+        result["train"] = {}
+        for piece in gpu_training.pieces(quick):
+            result["train"] |= piece
+            keep(result)
+    return result
 
 
 def describe(cupy: Any) -> dict[str, Any]:
@@ -94,14 +116,24 @@ def _measure(cupy: Any, case: Case, rounds: int, calls: int) -> dict[str, Any]:
     work: Any = make(rule if updates else case.kernel, case.shape, case.dtype, "np.empty")
     arrays = {letter: cupy.asarray(array) for letter, array in work.arrays.items()}
     candidates = _steps(rule, work, arrays) if updates else _ladder(cupy, work, arrays) | gpu_peers.found(cupy, work, arrays)
-    firsts = {name: _checked(work, arrays, name, call) for name, call in candidates.items()}
+    right = {} if updates else {letter: cupy.asarray(array) for letter, array in work.expected.items()}
+    firsts: dict[str, float] = {}
+    failed: dict[str, str] = {}
+    for name, call in list(candidates.items()):
+        try:
+            firsts[name] = _checked(work, arrays, right, name, call)
+        except Exception as error:
+            if name not in gpu_peers.NAMES:
+                raise
+            failed[name] = repr(error)[:1000]
+            del candidates[name]
     source = arrays["x" if updates else _first(work)]
     target = cupy.empty_like(source)
     timed = {COPY: lambda: cupy.copyto(target, source), **candidates}
     times = _interleaved(cupy, timed, rounds, calls)
     if not updates:  # an optimiser has moved on
         for name, call in candidates.items():
-            _checked(work, arrays, name, call)
+            _checked(work, arrays, right, name, call)
     rows = [
         {
             "candidate": name,
@@ -111,7 +143,7 @@ def _measure(cupy: Any, case: Case, rounds: int, calls: int) -> dict[str, Any]:
         }
         for name in timed
     ]
-    return {**case._asdict(), "shape": list(case.shape), "calls": calls, "rows": rows}
+    return {**case._asdict(), "shape": list(case.shape), "calls": calls, "rows": rows, "failed": failed}
 
 
 def _first(work: Any) -> str:
@@ -157,8 +189,8 @@ def _steps(rule: str, work: Any, arrays: dict[str, Any]) -> dict[str, Call]:
     return {f"minirelu, step {version}": step(version) for version in (1, 2, 3)}
 
 
-def _checked(work: Any, arrays: dict[str, Any], name: str, call: Call) -> float:
-    """Check what `call` makes on poisoned outputs; how long it took. Optimisers are checked by the tests."""
+def _checked(work: Any, arrays: dict[str, Any], right: dict[str, Any], name: str, call: Call) -> float:
+    """Check what `call` makes on poisoned outputs, on the device; how long it took. Optimisers are checked by the tests."""
     if isinstance(work, jobs.Job):
         for letter in work.returns:
             if letter in arrays:
@@ -168,8 +200,22 @@ def _checked(work: Any, arrays: dict[str, Any], name: str, call: Call) -> float:
     backend.to_host(arrays[_first(work)].ravel()[:1])  # waits
     seconds = time.perf_counter() - start
     if isinstance(work, jobs.Job):
-        work.check(name, lambda: [backend.to_host(a) for a in found])
+        for letter, ours in zip(work.returns, found, strict=True):
+            _compare(work, f"{name}: {letter} of {work.kernel}", letter, ours, right[letter])
     return seconds
+
+
+def _compare(work: jobs.Job, what: str, letter: str, found: Any, right: Any) -> None:
+    """jobs.Job.check where the arrays are: half a gigabyte a time would take longer to move than to make."""
+    xp = backend.array_module(right)
+    if letter == "db":
+        far = xp.abs(found.reshape(right.shape) - right) > xp.asarray(work.bound)
+        assert not bool((far | ~xp.isfinite(found.reshape(right.shape))).any()), f"{what} is beyond its bound"
+        return
+    if letter == "mask" and found.dtype == bool:
+        right = unpack(right, work.source.shape[-1])
+    assert found.shape == right.shape, f"{what} has the shape {found.shape}, not {right.shape}"
+    assert bool((found == right).all()), f"{what} is wrong"
 
 
 def _interleaved(cupy: Any, candidates: dict[str, Call], rounds: int, calls: int) -> dict[str, np.ndarray]:
@@ -189,82 +235,14 @@ def _interleaved(cupy: Any, candidates: dict[str, Call], rounds: int, calls: int
     return times
 
 
-# -------------------------------------------------------------------------------------------------------- training
-
-# Figure 1 of the paper: 640 runs of 250,000 steps of one hidden layer of 200 units
-RUNS, STEPS, SIZES = 640, 250_000, (5, 200, 1)
-
-
-def trained(quick: bool = False) -> dict[str, Any]:
-    """Figure 1's grid on the card, JAX on the same card for a part of it, and how the outcomes compare with the CPU's."""
-    replicas, steps, whole = (4, 5, 10) if quick else (RUNS, 500, STEPS)
-    task = training.make(SIZES, "adam", replicas, steps)
-    rows = {"minirelu, cuda": _best(lambda: _cuda_run(task, steps), 3)}
-    for name, call in gpu_peers.trainings(task).items():
-        rows[name] = _best(call, 3)
-    return {
-        "sizes": list(SIZES),
-        "replicas": replicas,
-        "steps": steps,
-        "seconds": rows,
-        "figure_1": {"steps": whole, "seconds": _best(lambda: _cuda_run(task, whole), 1)[0]},
-        "threads_a_block": _train_mlp_cuda.THREADS,
-        "against_the_cpu": _against_the_cpu(quick),
-    }
-
-
-def _best(call: Call, rounds: int) -> list[float]:
-    """Seconds of each of `rounds` calls, after one that compiles where there are several."""
-    if rounds > 1:
-        call()
-    found = []
-    for _ in range(rounds):
-        start = time.perf_counter()
-        call()
-        found.append(time.perf_counter() - start)
-    return found
-
-
-def _job(task: training.Task, steps: int, records: int = 1) -> Job:
-    R = task.replicas
-    fixed = {"lr": training.LR, "beta": training.BETA, "beta2": training.BETA2, "eps": training.EPS, "delta": 0.0}
-    numbers = {name: np.full(R, value) for name, value in fixed.items()} | {"gamma": np.linspace(1, 0.5, R)}
-    at = np.unique(np.linspace(0, steps, records + 1).astype(np.int64))[1:]
-    net = Net(task.sizes[0], task.sizes[1:-1])
-    return Job(
-        net, task.rule, task.X, task.y, task.X, task.y, training.BATCH, task.seeds, **numbers, record_at=at
-    )  # fmt: skip
-
-
-def _cuda_run(task: training.Task, steps: int) -> Any:
-    state = fresh(task.rule, [p.copy() for p in task.parameters], [])
-    return kernels.train_mlp(_job(task, steps, max(1, steps // 10_000)), state, backend="cuda")
-
-
-def _against_the_cpu(quick: bool) -> dict[str, Any]:
-    """Dead units of the same runs on both sides: equal at the start, and how far apart at the end."""
-    task, steps = training.make(SIZES, "adam", 4 if quick else 64, 1), 10 if quick else 2000
-    sides = []
-    for side in ("cuda", "auto"):
-        state = fresh(task.rule, [p.copy() for p in task.parameters], [])
-        records = kernels.train_mlp(_job(task, steps, 10), state, backend=side)
-        sides.append((records.loss, (records.active == 0).mean(axis=-1)))
-    (loss, dead), (right, expected) = sides
-    return {
-        "replicas": task.replicas,
-        "steps": steps,
-        "loss_relative_difference": np.abs(loss / right - 1).max(axis=0).tolist(),
-        "dead_share_difference": np.abs(dead - expected).max(axis=0).tolist(),
-    }
-
-
 # --------------------------------------------------------------------------------------------------------- reading
 
 
 def table(result: dict[str, Any]) -> str:
-    """The medians as a table; shares and ratios are taken round by round."""
+    """The medians as a table, then what minirelu gains; shares and ratios are taken round by round."""
     lines = ["| kernel | candidate | ms | GB/s | of the copy [95 %] |", "| --- | --- | ---: | ---: | ---: |"]
-    for case in result["cases"]:
+    gains = []
+    for case in result.get("cases", []):
         rows = {row["candidate"]: np.array(row["seconds"]) for row in case["rows"]}
         size = {row["candidate"]: row["bytes"] for row in case["rows"]}
         what = f"`{case['kernel']}` {'×'.join(map(str, case['shape']))} {case['dtype']}"
@@ -273,10 +251,10 @@ def table(result: dict[str, Any]) -> str:
             share, low, high = middle(speed)
             ms, rate = np.median(seconds) * 1e3, size[name] / np.median(seconds) / 1e9
             lines.append(f"| {what} | {name} | {ms:.3f} | {rate:,.0f} | {share:.0%} [{low:.0%}, {high:.0%}] |")
-    train = result["train"]
-    lines += ["", f"Training {train['replicas']} × {train['steps']:,} steps of {train['sizes']}:"]
-    lines += [f"- {name}: {min(seconds):.3g} s" for name, seconds in train["seconds"].items()]
-    lines.append(
-        f"- Figure 1, {train['replicas']} × {train['figure_1']['steps']:,} steps: {train['figure_1']['seconds']:.3g} s"
-    )
-    return "\n".join(lines)
+            if name in gpu_peers.NAMES:
+                ratio, low, high = middle(seconds / rows["minirelu"])
+                gains.append(f"- {what}: {ratio:.2f} [{low:.2f}, {high:.2f}] times as fast as {name}")
+    lines += [f"\nNot measured for want of time: {result['left_out']}"] if result.get("left_out") else []
+    lines += [f"\nFailed: {what}" for what in result.get("failed", [])]
+    lines += ["", *gains] if gains else []
+    return "\n".join([*lines, *gpu_training.told(result.get("train", {}))])

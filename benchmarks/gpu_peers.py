@@ -13,6 +13,7 @@ from benchmarks import jobs, training
 
 Call = Callable[[], Any]
 LIBRARIES = ("torch", "jax")
+NAMES = ("CuPy", "PyTorch eager", "torch.compile")
 
 
 def missing() -> list[str]:

@@ -1,6 +1,7 @@
 """CuPy, imported at the first use of a CUDA kernel and not before; how the .cu texts are compiled, cut up and launched.
 
 - `missing()`: why no CUDA kernel can run here, or the empty string.
+- `compiled(...)`: the file that NVRTC made of a text for the card that is there.
 - `launch(parts, name, ...)`: one launch of an entry of the text `parts` on CuPy's current stream.
 - `Shape.of(array)`: how an array (..., B, O) is cut into tasks for the blocks of the third step (see _words.h).
 """
@@ -8,8 +9,12 @@
 from __future__ import annotations
 
 import functools
+import hashlib
+import os
 from pathlib import Path
 from typing import Any, NamedTuple
+
+from ..files import write_atomically
 
 Array = Any
 
@@ -51,14 +56,31 @@ def source(*parts: str) -> str:
     return "".join(f'#line 1 "{name}"\n{(HERE / name).read_text()}' for name in files)
 
 
-@functools.cache
-def _module(cupy: Any, parts: tuple[str, ...], options: tuple[str, ...]) -> Any:
-    return cupy.RawModule(code=source(*parts), options=options)
+def compiled(cupy: Any, text: str, options: tuple[str, ...]) -> Path:
+    """The file that NVRTC makes of `text` for the current device, kept beside CuPy's own (CUPY_CACHE_DIR).
+
+    RawModule would compile by itself, but CuPy puts -ftz=true behind whatever options it is given, and the last one holds:
+    subnormal float32 numbers would become 0, and units with such a z would count as dead (github.com/cupy/cupy/issues/9576).
+    """
+    card, version = cupy.cuda.Device().compute_capability, cupy.cuda.nvrtc.getVersion()
+    key = hashlib.sha256("\0".join([text, *options, card, *map(str, version)]).encode()).hexdigest()[:32]
+    folder = Path(os.environ.get("CUPY_CACHE_DIR") or Path.home() / ".cupy" / "kernel_cache")
+    path = folder / f"minirelu-{key}.cubin"
+    if not path.exists():
+        made, _ = cupy.cuda.compiler.compile_using_nvrtc(text, options, cache_in_memory=True)
+        folder.mkdir(parents=True, exist_ok=True)
+        write_atomically(path, lambda file: file.write(made))
+    return path
 
 
 @functools.cache
-def _function(cupy: Any, parts: tuple[str, ...], name: str, options: tuple[str, ...]) -> Any:
-    return _module(cupy, parts, options).get_function(name)
+def _module(cupy: Any, parts: tuple[str, ...], options: tuple[str, ...], device: int) -> Any:
+    return cupy.RawModule(path=str(compiled(cupy, source(*parts), options)))
+
+
+@functools.cache
+def _function(cupy: Any, parts: tuple[str, ...], name: str, options: tuple[str, ...], device: int) -> Any:
+    return _module(cupy, parts, options, device).get_function(name)
 
 
 def launch(
@@ -75,7 +97,7 @@ def launch(
     import cupy
     import numpy as np
 
-    function = _function(cupy, parts, name, options)
+    function = _function(cupy, parts, name, options, cupy.cuda.Device().id)
     if shared > function.max_dynamic_shared_size_bytes:
         function.max_dynamic_shared_size_bytes = shared
     function(grid, block, tuple(np.int64(a) if isinstance(a, int) else a for a in arguments), shared_mem=shared)
@@ -85,7 +107,12 @@ def attribute(name: str) -> int:
     """A number that describes the current device."""
     import cupy
 
-    return cupy.cuda.Device().attributes[name]
+    return _attribute(cupy, cupy.cuda.Device().id, name)
+
+
+@functools.cache  # CuPy asks the driver for all of a hundred attributes each time
+def _attribute(cupy: Any, device: int, name: str) -> int:
+    return cupy.cuda.Device(device).attributes[name]
 
 
 class Shape(NamedTuple):

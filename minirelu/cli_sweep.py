@@ -43,6 +43,9 @@ def run(
     dask: Annotated[
         str | None, typer.Option(help="Address of a Dask scheduler, tcp://host:port; or `local`: start one here.")
     ] = None,
+    device: Annotated[
+        str, typer.Option(help="cpu, cuda (every worker needs a GPU), or auto: a GPU where a worker has one.")
+    ] = "auto",
 ) -> None:
     """Train every run of a grid that is not in the folder yet (the default: `minirelu sweep grid.toml --out runs/`)."""
     console = Console()
@@ -57,7 +60,7 @@ def run(
     asked = _grid(console, grid)
     try:
         with looks.progress(console) as show:
-            report = sweep.run(asked, out, executor, workers, on_progress=show, on_start=introduce)
+            report = sweep.run(asked, out, executor, workers, device=device, on_progress=show, on_start=introduce)
     except (ValueError, RuntimeError) as error:
         fail(console, str(error))
     except OSError as error:

@@ -10,12 +10,16 @@ ADDRESS is AddressSanitizer's, for a process of its own. A launch that goes wron
 
 import contextlib
 import ctypes
+import fcntl
 import hashlib
 import os
+import re
 import shutil
 import subprocess
+import sys
 import types
 from pathlib import Path
+from unittest import mock
 
 import fake_cupy
 import numpy as np
@@ -26,12 +30,29 @@ CACHE = HERE.parent / ".pytest_cache" / "cuda_on_cpu"
 COMMON = ["-std=c++17", "-fPIC", "-ffp-contract=off", "-fno-strict-aliasing", "-Wno-unknown-pragmas", "-w"]
 PLAIN = ("-O1",)
 WATCHED = ("-O1", "-g", "-fsanitize=thread")
+WATCHED_AT_ONCE = ("-O0", *WATCHED[1:])  # sooner compiled, slower to run
 ADDRESS = ("-O1", "-g", "-fsanitize=address", "--param=asan-stack=0")
 SHARED_LIMIT = 227 << 10
 
 
 class KernelError(Exception):
     """A kernel did what it must not do."""
+
+
+def float32_only(source):
+    """The text without its entries for float64."""
+    return re.sub(r"(ENTRIES|ENTRY)\([^()\n]*\b(double|f64)\b[^()\n]*\)", "", source)
+
+
+def step_only(source, version):
+    """The text with the entries of one step of the ladder; the others are functions that nobody calls, or not there."""
+
+    def entry(match):
+        own = match[2] == str(version) or (match[2] == "sum" and version == 2)
+        return match[0] if own else f"static void{match[1]}_{match[2]}_"
+
+    source = re.sub(rf"ENTRY\(rule##_(?!{version})[^()]*\)", "", source)
+    return re.sub(r'extern "C" __global__ void([^{]*?)_(\d|sum)_', entry, source)
 
 
 def compiler():
@@ -47,26 +68,35 @@ def _made(suffix, text, command):
     """The file that `command` makes of `text`, cached by both."""
     key = hashlib.sha256("\0".join([text, HEADER.read_text(), *command]).encode()).hexdigest()[:20]
     path = CACHE / f"{key}{suffix}"
-    if not path.exists():
-        CACHE.mkdir(parents=True, exist_ok=True)
-        temporary = path.with_name(f"{path.name}.{os.getpid()}")
-        ran = subprocess.run(
-            [compiler(), *COMMON, "-I", str(HERE), *command, "-x", "c++", "-", "-o", str(temporary)],
-            input=text,
-            capture_output=True,
-            text=True,
-            check=False,
-        )
-        if ran.returncode:
-            raise KernelError(ran.stderr)
-        temporary.replace(path)
+    with _alone(path):
+        if not path.exists():
+            temporary = path.with_name(f"{path.name}.{os.getpid()}")
+            ran = subprocess.run(
+                [compiler(), *COMMON, "-I", str(HERE), *command, "-x", "c++", "-", "-o", str(temporary)],
+                input=text,
+                capture_output=True,
+                text=True,
+                check=False,
+            )
+            if ran.returncode:
+                raise KernelError(ran.stderr)
+            temporary.replace(path)
     return path
+
+
+@contextlib.contextmanager
+def _alone(path):
+    """Inside, no other process makes the same file."""
+    CACHE.mkdir(parents=True, exist_ok=True)
+    with open(path.with_suffix(".lock"), "w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        yield
 
 
 def build(source, flavour=PLAIN):
     """The shared library of a kernel's text."""
     asan = ["-DWITH_ASAN"] if flavour is ADDRESS else []
-    runtime = _made(".o", RUNTIME.read_text(), ["-O2", "-c", *asan])
+    runtime = _made(".o", RUNTIME.read_text(), ["-O1", "-c", *asan])
     kernel = _made(".o", f'#include "cuda_on_cpu.h"\n{source}', [*flavour, "-c"])
     path = CACHE / f"{kernel.stem}-{runtime.stem}.so"
     if not path.exists():
@@ -101,7 +131,7 @@ class Library:
             pointers,
             ctypes.c_size_t(shared),
             ctypes.c_uint64(seed),
-            ctypes.c_int(self.flavour is WATCHED),
+            ctypes.c_int("-fsanitize=thread" in self.flavour),
             ctypes.c_size_t(len(arrays)),
             begins,
             ends,
@@ -149,19 +179,49 @@ class Function:
 
 @contextlib.contextmanager
 def installed(seed=0, flavour=PLAIN, multiprocessors=2, change=lambda source: source):
-    """`import cupy` finds a module whose arrays are in NumPy's memory and whose kernels run on this CPU."""
+    """`import cupy` finds a module whose arrays are in NumPy's memory and whose kernels run on this CPU.
+
+    NVRTC's stand-in hands the text on, and RawModule's compiles it; the latter takes no `code`: CuPy's would flush subnormals.
+    """
 
     class RawModule:
-        def __init__(self, code, options=(), **_):
-            self.library = Library(change(code), flavour)
+        def __init__(self, *, path):
+            self.library = Library(change(Path(path).read_text()), flavour)
 
         def get_function(self, name):
             return Function(self.library, name, seed)
 
     class Device:
+        compute_capability = "cpu"
         attributes = {"MultiProcessorCount": multiprocessors, "MaxSharedMemoryPerBlockOptin": SHARED_LIMIT}
 
-    with fake_cupy.installed() as module:
+        def __init__(self, device=0):
+            self.id = device
+
+    def compile_using_nvrtc(source, options=(), arch=None, filename="kern.cu", *, cache_in_memory=False):
+        return source.encode(), None
+
+    with fake_cupy.installed() as module, mock.patch.dict(os.environ, CUPY_CACHE_DIR=str(CACHE)):
         module.RawModule = RawModule
-        module.cuda = types.SimpleNamespace(is_available=lambda: True, Device=Device)
+        module.cuda = types.SimpleNamespace(
+            is_available=lambda: True,
+            Device=Device,
+            nvrtc=types.SimpleNamespace(getVersion=lambda: (0, 0)),
+            compiler=types.SimpleNamespace(compile_using_nvrtc=compile_using_nvrtc),
+        )
         yield module
+
+
+def sanitized(code):
+    """What AddressSanitizer says of Python code that runs kernels of the flavour ADDRESS, in a process of its own.
+
+    Empty where g++ has no such library.
+    """
+    found = subprocess.run([compiler(), "-print-file-name=libasan.so"], capture_output=True, text=True, check=True)
+    library = found.stdout.strip()
+    if not Path(library).is_absolute():
+        return ""
+    environment = {**os.environ, "LD_PRELOAD": library, "ASAN_OPTIONS": "detect_leaks=0", "PYTHONMALLOC": "malloc"}
+    environment["PYTHONPATH"] = os.pathsep.join([str(HERE.parent), str(HERE)])
+    ran = subprocess.run([sys.executable, "-c", code], env=environment, capture_output=True, text=True, check=False)
+    return ran.stdout + ran.stderr

@@ -7,6 +7,7 @@ import shutil
 import subprocess
 from pathlib import Path
 
+import cuda_on_cpu
 import pytest
 
 from minirelu.kernels import _cuda, _train_mlp_cuda
@@ -20,6 +21,7 @@ TEXTS = {  # parts, options
     "optimiser_step": (OPTIMISER_PARTS, _cuda.OPTIONS),
     "train_mlp": (_train_mlp_cuda.PARTS, _cuda.CONTRACTED),
 }
+ALL = ", all entries"
 REGISTERS = 128  # a thread, at most; 256 threads of 128 registers are half of what a multiprocessor has
 
 
@@ -57,16 +59,16 @@ def by_nvrtc(library, source, architecture, options):
 
 
 def text(name):
-    """(source, options); of the training only the entry that most runs take, unless all are asked for."""
-    parts, options = TEXTS[name.removesuffix(", all entries")]
+    """(source, options); the float32 entries, of the training the one that most runs take, unless all are asked for."""
+    parts, options = TEXTS[name.removesuffix(ALL)]
     source = _cuda.source(*parts)
-    if name == "train_mlp":
-        source = re.sub(r"^ENTRY\((?!train_mlp_shared_f32).*$", "", source, flags=re.MULTILINE)
+    if not name.endswith(ALL):
+        source = re.sub(r"^ENTRY\(train_mlp_global.*$", "", cuda_on_cpu.float32_only(source), flags=re.MULTILINE)
     return source, options
 
 
 @pytest.mark.parametrize("architecture", ARCHITECTURES)
-@pytest.mark.parametrize("name", [*TEXTS, pytest.param("train_mlp, all entries", marks=pytest.mark.long)])
+@pytest.mark.parametrize("name", [*TEXTS, *(pytest.param(name + ALL, marks=pytest.mark.long) for name in TEXTS)])
 def test_a_text_compiles_without_spills(name, architecture, tmp_path):
     source, options = text(name)
     if nvcc():

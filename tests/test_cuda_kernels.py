@@ -4,9 +4,8 @@ The stand-in for CuPy runs every launch of a fiber a CUDA thread, in an order sh
 """
 
 import functools
-import os
+import itertools
 import re
-import subprocess
 import sys
 from pathlib import Path
 
@@ -65,18 +64,27 @@ def reference(name, *arguments):
 
 
 def check_forward(cupy, z, skip, b, version, in_place=False):
-    """Both forward kernels and the counts of their results."""
-    for name, inputs in (("bias_relu_forward", (z, b)), ("residual_relu", (z, skip, b))):
-        expected = reference(name, *inputs)
-        source = cupy.asarray(z)
-        y, *others = filled(cupy, expected)
-        y = source if in_place else y
-        kernels.KERNELS[name].cuda(source, cupy.asarray(b), y, *others, cupy.asarray(skip), version=version)
-        for found, right in zip((y, *others), expected, strict=True):
-            assert_same_bits(found, right)
-    counts = filled(cupy, expected[2:])
-    kernels.KERNELS["count_units"].cuda(cupy.asarray(z), *counts, version=version)
-    for found, right in zip(counts, reference("count_units", z), strict=True):
+    """Both forward kernels and the counts of their input."""
+    check_rectifier(cupy, "bias_relu_forward", (z, b), z, skip, b, version, in_place)
+    check_rectifier(cupy, "residual_relu", (z, skip, b), z, skip, b, version, in_place)
+    check_counts(cupy, z, version)
+
+
+def check_rectifier(cupy, name, inputs, z, skip, b, version, in_place=False):
+    expected = reference(name, *inputs)
+    source = cupy.asarray(z)
+    y, *others = filled(cupy, expected)
+    y = source if in_place else y
+    kernels.KERNELS[name].cuda(source, cupy.asarray(b), y, *others, cupy.asarray(skip), version=version)
+    for found, right in zip((y, *others), expected, strict=True):
+        assert_same_bits(found, right)
+
+
+def check_counts(cupy, y, version):
+    expected = reference("count_units", y)
+    counts = filled(cupy, expected)
+    kernels.KERNELS["count_units"].cuda(cupy.asarray(y), *counts, version=version)
+    for found, right in zip(counts, expected, strict=True):
         assert_same_bits(found, right)
 
 
@@ -133,44 +141,62 @@ def test_optimiser_steps_have_the_bits_of_numpy(rule, version):
                 check_step(cupy, rule, shape, dtype, version)
 
 
-def property_of_ragged_sizes(flavour, sizes):
-    @given(data=st.data(), version=st.sampled_from(VERSIONS), dtype=st.sampled_from(DTYPES), seed=st.integers(0, 2**16))
+def property_of_ragged_sizes(flavour, sizes, dtypes=DTYPES, change=lambda source: source):
+    @given(data=st.data(), version=st.sampled_from(VERSIONS), dtype=st.sampled_from(dtypes), seed=st.integers(0, 2**16))
     def holds(data, version, dtype, seed):
         R, B, O = (data.draw(st.integers(1, high)) for high in sizes)  # noqa: E741
         z, skip, g = (normal((R, B, O), dtype, seed + s) for s in (0, 1, 2))
         b = normal((R, 1, O), dtype, seed + 3)
-        with cuda_on_cpu.installed(seed=seed, flavour=flavour, multiprocessors=1 + seed % 3) as cupy:
+        multiprocessors = 1 + seed % 3
+        with cuda_on_cpu.installed(seed, flavour, multiprocessors, change) as cupy:
             check_forward(cupy, z, skip, b, version)
             check_backward(cupy, g, reference("bias_relu_forward", z, b)[1], version)
 
     return holds
 
 
+# by make test float32 alone under the watcher: what is not compiled takes no time
+QUICK = {"dtypes": [np.float32], "change": cuda_on_cpu.float32_only}
 test_ragged_sizes_in_any_order_of_threads = settings(max_examples=20)(property_of_ragged_sizes(cuda_on_cpu.PLAIN, (3, 300, 70)))
-test_no_race_and_no_access_outside = settings(max_examples=6)(property_of_ragged_sizes(cuda_on_cpu.WATCHED, (2, 140, 40)))
+test_no_race_and_no_access_outside = settings(max_examples=6)(
+    property_of_ragged_sizes(cuda_on_cpu.WATCHED_AT_ONCE, (2, 140, 40), **QUICK)
+)
 test_more_races_that_are_not_there = pytest.mark.long(
-    settings(max_examples=300)(property_of_ragged_sizes(cuda_on_cpu.WATCHED, (3, 400, 150)))
+    settings(max_examples=1000)(property_of_ragged_sizes(cuda_on_cpu.WATCHED, (3, 400, 150)))
 )
 
 
-@pytest.mark.parametrize("rule", ["sgd", "adam"])
-def test_optimisers_touch_nothing_else(rule):
-    for version in VERSIONS:
-        with cuda_on_cpu.installed(seed=9, flavour=cuda_on_cpu.WATCHED) as cupy:
-            check_step(cupy, rule, (2, 7, 12), np.float32, version)
+def check_that_optimisers_touch_nothing_else(rules, dtypes, seeds, change=lambda source: source):
+    for rule, version, dtype, seed in itertools.product(rules, VERSIONS, dtypes, seeds):
+        with cuda_on_cpu.installed(seed=seed, flavour=cuda_on_cpu.WATCHED_AT_ONCE, change=change) as cupy:
+            check_step(cupy, rule, (2, 7, 12), dtype, version)
+
+
+def test_optimisers_touch_nothing_else():
+    check_that_optimisers_touch_nothing_else(["sgd", "adam"], [np.float32], [9], cuda_on_cpu.float32_only)
+
+
+@pytest.mark.long
+def test_no_optimiser_touches_anything_else_in_many_schedules():
+    check_that_optimisers_touch_nothing_else(RULES, DTYPES, range(16))
+
+
+def check_special_values(cupy, version, dtype):
+    """Every special value plus every special value, in every place of a word; as a gradient at active and inactive units."""
+    values = special(dtype)
+    assert ((values != 0) & (np.abs(values) < np.finfo(dtype).tiny)).any(), "the table has subnormal numbers"
+    z = np.resize(values, (len(values), 40))
+    for b in values:
+        check_forward(cupy, z, z[::-1].copy(), np.full((1, 40), b, dtype), version)
+    mask = kernels.mask.pack(np.arange(40 * len(values)).reshape(z.shape) % 3 > 0)
+    check_backward(cupy, z, mask, version)
 
 
 @pytest.mark.parametrize("dtype", DTYPES)
 @pytest.mark.parametrize("version", VERSIONS)
 def test_the_table_of_special_values(version, dtype):
-    """Every special value plus every special value, in every place of a word; as a gradient at active and inactive units."""
-    values = special(dtype)
-    z = np.resize(values, (len(values), 40))
     with cuda_on_cpu.installed() as cupy:
-        for b in values:
-            check_forward(cupy, z, z[::-1].copy(), np.full((1, 40), b, dtype), version)
-        mask = kernels.mask.pack(np.arange(40 * len(values)).reshape(z.shape) % 3 > 0)
-        check_backward(cupy, z, mask, version)
+        check_special_values(cupy, version, dtype)
 
 
 # ------------------------------------------------------------------------------------------------------ order of sums
@@ -271,6 +297,20 @@ def test_a_text_includes_nothing_and_has_one_shared_array(path):
     assert "fast" not in "".join(_cuda.OPTIONS + _cuda.CONTRACTED)
 
 
+def test_nvrtc_is_given_text_and_options_as_they_are_and_once(tmp_path, monkeypatch):
+    """By RawModule they would get -ftz=true behind them, and subnormal numbers would be 0."""
+    asked = []
+    with cuda_on_cpu.installed() as cupy:
+        monkeypatch.setenv("CUPY_CACHE_DIR", str(tmp_path / "new"))
+        nvrtc = cupy.cuda.compiler.compile_using_nvrtc
+        cupy.cuda.compiler.compile_using_nvrtc = lambda *a, **k: asked.append(a) or nvrtc(*a, **k)
+        once, again, other = (_cuda.compiled(cupy, "text", o) for o in (_cuda.OPTIONS, _cuda.OPTIONS, _cuda.CONTRACTED))
+    assert asked == [("text", _cuda.OPTIONS), ("text", _cuda.CONTRACTED)]
+    assert once == again != other
+    assert once.read_bytes() == b"text"
+    assert not any("ftz" in option for option in _cuda.OPTIONS + _cuda.CONTRACTED)
+
+
 def test_every_kernel_has_its_text_beside_it():
     assert {p.stem for p in KERNELS.glob("*.cu")} >= {
         "bias_relu_forward",
@@ -285,33 +325,27 @@ def test_every_kernel_has_its_text_beside_it():
 
 SANITIZED = """
 import numpy as np, cuda_on_cpu, test_cuda_kernels as t
-cuda_on_cpu.PLAIN = cuda_on_cpu.ADDRESS
 with cuda_on_cpu.installed(seed=5, flavour=cuda_on_cpu.ADDRESS, change=lambda s: s.replace(OLD, NEW) if OLD else s) as cupy:
-    for shape in SHAPES:
-        z, b = t.normal(shape, np.float32), t.normal((*shape[:-2], 1, shape[-1]), np.float32, 1)
+    for dtype in t.DTYPES:
         for version in t.VERSIONS:
-            t.check_forward(cupy, z, z, b, version)
-            t.check_backward(cupy, z, t.reference("bias_relu_forward", z, b)[1], version)
+            for shape in SHAPES:
+                z, b = t.normal(shape, dtype), t.normal((*shape[:-2], 1, shape[-1]), dtype, 1)
+                t.check_forward(cupy, z, z, b, version)
+                t.check_backward(cupy, z, t.reference("bias_relu_forward", z, b)[1], version)
+            for rule in t.RULES:
+                t.check_step(cupy, rule, (2, 33, 40), dtype, version)
 print("clean")
 """
 
 
 def sanitized(shapes, old="", new=""):
-    """What AddressSanitizer says, in a process of its own."""
-    library = subprocess.run(["g++", "-print-file-name=libasan.so"], capture_output=True, text=True, check=True).stdout.strip()
-    if not Path(library).is_absolute():
-        pytest.skip("g++ has no libasan.so")
-    root = Path(__file__).resolve().parents[1]
-    environment = {**os.environ, "LD_PRELOAD": library, "ASAN_OPTIONS": "detect_leaks=0", "PYTHONMALLOC": "malloc"}
-    environment |= {"PYTHONPATH": os.pathsep.join([str(root), str(root / "tests")])}
-    code = f"SHAPES, OLD, NEW = {shapes!r}, {old!r}, {new!r}\n{SANITIZED}"
-    ran = subprocess.run([sys.executable, "-c", code], env=environment, capture_output=True, text=True, check=False)
-    return ran.stdout + ran.stderr
+    said = cuda_on_cpu.sanitized(f"SHAPES, OLD, NEW = {shapes!r}, {old!r}, {new!r}\n{SANITIZED}")
+    return said or pytest.skip("g++ has no libasan.so")
 
 
 @pytest.mark.long
 def test_address_sanitizer_finds_nothing():
-    assert "clean" in sanitized(SHAPES)
+    assert sanitized(SHAPES).endswith("clean\n")
 
 
 @pytest.mark.long

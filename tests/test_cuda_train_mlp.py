@@ -1,19 +1,23 @@
 """The training kernel in CUDA C++, executed on the CPU, against the NumPy reference: batches, losses, counts, bits."""
 
 import copy
+import re
 
 import cuda_on_cpu
 import numpy as np
 import pytest
+import sweep_work
 from numpy.testing import assert_allclose, assert_array_equal
 from test_study import TINY, changed, train_all
 from test_train_mlp import NETS, arrays, assert_same, make, picked
+from typer.testing import CliRunner
 
-from minirelu import kernels, train
+from minirelu import cli, kernels, sweep, train
 from minirelu.errors import BackendUnavailableError
 from minirelu.kernels import _train_mlp_cuda, philox
 from minirelu.kernels.optimiser_step import RULES
 from minirelu.kernels.train_mlp import Net
+from minirelu.sweep import running
 
 pytestmark = pytest.mark.skipif(bool(cuda_on_cpu.missing()), reason=cuda_on_cpu.missing() or "g++ is there")
 PATHS = ["shared", "global", "batched"]
@@ -64,12 +68,44 @@ def test_every_rule_in_float32(rule, path):
     assert_array_equal(*dead)
 
 
+def float64_only(source):
+    return re.sub(r"^ENTRY\(\w+_f32.*$", "", source, flags=re.MULTILINE)
+
+
 @pytest.mark.parametrize("path", ["shared", "global"])
 def test_no_race_no_access_outside_and_nothing_uninitialised(path):
     for name in ("one layer", "residual, normalised"):
         job, state = make(NETS[name], R=2, batch=5, record_at=(1, 2))
-        found = run(job, state, path, seed=11, flavour=cuda_on_cpu.WATCHED, threads=32)
+        found = run(job, state, path, seed=11, flavour=cuda_on_cpu.WATCHED_AT_ONCE, threads=32, change=float64_only)
         assert_same(found, run(job, state, path))
+
+
+@pytest.mark.long
+@pytest.mark.parametrize("path", ["shared", "global"])
+@pytest.mark.parametrize("name", NETS)
+def test_no_race_in_many_schedules(name, path):
+    """Every net and rule, one warp and several."""
+    for seed, rule in enumerate(RULES):
+        for dtype, threads in ((np.float32, 64), (np.float64, 32)):
+            job, state = make(NETS[name], rule, R=2, batch=5 + seed, record_at=(0, 2), dtype=dtype)
+            found = run(job, state, path, seed=seed, flavour=cuda_on_cpu.WATCHED, threads=threads)
+            assert_same(found, run(job, state, path))
+
+
+SANITIZED = """
+import numpy as np, cuda_on_cpu, test_cuda_train_mlp as t
+for name, net in t.NETS.items():
+    for path in ("shared", "global"):
+        for dtype in (np.float32, np.float64):
+            t.run(*t.make(net, R=2, batch=5, record_at=(0, 2), dtype=dtype), path, seed=3, flavour=cuda_on_cpu.ADDRESS)
+print("clean")
+"""
+
+
+@pytest.mark.long
+def test_address_sanitizer_finds_nothing():
+    said = cuda_on_cpu.sanitized(SANITIZED) or pytest.skip("g++ has no libasan.so")
+    assert said.endswith("clean\n"), said
 
 
 def test_no_sum_depends_on_the_threads_or_their_order():
@@ -196,16 +232,13 @@ FAULTS = {
 }
 
 
-@pytest.mark.parametrize(
-    "name", [*list(FAULTS)[:4], *(pytest.param(name, marks=pytest.mark.long) for name in list(FAULTS)[4:])]
-)
-def test_a_planted_fault_is_found(name):
-    """Some by the watcher, some by comparison with the reference; the cheap half of the entries is enough."""
+def look_for(name, seed):
+    """Raises where the fault is found: some by the watcher, some by comparison with the reference."""
     old, new = FAULTS[name]
 
     def change(source):
         assert source.count(old) == 1, "the text has changed: plant this fault anew"
-        return source.replace(old, new).replace("ENTRY(train_mlp_shared_f32", "//").replace("ENTRY(train_mlp_global", "//")
+        return float64_only(source.replace(old, new)).replace("ENTRY(train_mlp_global", "//")
 
     job, state = make(
         NETS["residual, normalised"] if "norm" in name or "variance" in name else NETS["two layers"],
@@ -213,14 +246,33 @@ def test_a_planted_fault_is_found(name):
         batch=5,
         record_at=(0, 3),
     )
+    found = run(job, state, seed=seed, flavour=cuda_on_cpu.WATCHED_AT_ONCE, change=change, threads=32)
+    assert_close(found, reference(job, state), np.float64)
+
+
+@pytest.mark.parametrize(
+    "name", [*list(FAULTS)[:4], *(pytest.param(name, marks=pytest.mark.long) for name in list(FAULTS)[4:])]
+)
+def test_a_planted_fault_is_found(name):
     with pytest.raises((cuda_on_cpu.KernelError, AssertionError)):
-        assert_close(
-            run(job, state, seed=4, flavour=cuda_on_cpu.WATCHED, change=change, threads=32), reference(job, state), np.float64
-        )
+        look_for(name, seed=4)
+
+
+@pytest.mark.long
+@pytest.mark.parametrize("name", FAULTS)
+def test_a_planted_fault_is_found_in_nearly_any_schedule(name):
+    found = 0
+    for seed in range(16):
+        try:
+            look_for(name, seed)
+        except (cuda_on_cpu.KernelError, AssertionError):
+            found += 1
+    assert found >= 15
 
 
 def test_a_study_on_the_gpu():
-    plan = changed(TINY, steps=10, every=5, depths=(2,), rules=TINY.rules[:2])
+    plan = changed(TINY, steps=10, every=5, depths=(2,), rules=TINY.rules[:2], shard_replicas=1)
+    assert len(changed(plan, device="cuda").shards()) == 2 < len(plan.shards())  # all replicas of a rule fill the card
     with cuda_on_cpu.installed():
         found = train_all(changed(plan, device="cuda"))
     right = train_all(changed(plan, kernels="reference"))
@@ -229,3 +281,30 @@ def test_a_study_on_the_gpu():
         for ours, theirs in zip(outcome.course, right[name].course, strict=True):
             assert (ours.step, ours.layers) == (theirs.step, theirs.layers)
             assert_allclose(ours.mse, theirs.mse, rtol=1e-4)
+
+
+def test_a_sweep_on_the_gpu(tmp_path, monkeypatch):
+    """The same runs on both devices, in fewer shards on the card."""
+    monkeypatch.setattr(running, "Processes", sweep_work.Serial)
+    with cuda_on_cpu.installed():
+        sweep.run(sweep_work.GRID, tmp_path / "cuda", device="cuda")
+        sweep.run(sweep_work.GRID, tmp_path / "cpu", device="cpu")
+    found, right = (sweep.load(tmp_path / name).sort("run_id") for name in ("cuda", "cpu"))
+    assert set(found["backend"]) == {"cuda"} != set(right["backend"])
+    assert_array_equal(found["run_id"], right["run_id"])
+    assert_array_equal(found["dead_share"], right["dead_share"])
+    assert_allclose(found["mse"].to_numpy(), right["mse"].to_numpy(), rtol=1e-3)
+
+
+def test_a_sweep_that_wants_a_gpu_is_refused_without(tmp_path, monkeypatch):
+    monkeypatch.setitem(__import__("sys").modules, "cupy", None)
+    with pytest.raises(BackendUnavailableError, match=r"minirelu\[cuda\]"):
+        sweep.run(sweep_work.GRID, tmp_path, device="cuda")
+    with pytest.raises(ValueError, match="device was given 'gpu'; expected one of auto, cpu, cuda"):
+        sweep.run(sweep_work.GRID, tmp_path, device="gpu")
+    assert not list(tmp_path.iterdir())
+    (tmp_path / "grid.toml").write_text('data = "gaussian"\nlr = 0.1\noptimizer = "sgd"\nsteps = 1\nseed = 1\n')
+    asked = ["sweep", str(tmp_path / "grid.toml"), "--out", str(tmp_path / "runs"), "--device", "cuda"]
+    refused = CliRunner().invoke(cli.app, asked)
+    assert refused.exit_code == 2
+    assert "minirelu[cuda]" in refused.output

@@ -34,6 +34,13 @@ def test_long_sweeps_get_longer_shards_and_not_ever_more():
     assert shards.MOST_SHARDS / 2 < len(made) <= shards.MOST_SHARDS + 1
 
 
+def test_shards_for_a_gpu_are_few_and_large():
+    runs = Grid(data="gaussian", optimizer="adam", lr=0.1, width=[4, 5], seed=range(1500), steps=100_000).runs()
+    made = shards.cut(runs, SETS, for_gpu=True)
+    assert sorted(run for shard in made for run in shard.runs) == sorted(runs)
+    assert sorted(len(shard.runs) for shard in made) == [750] * 4
+
+
 def test_shards_of_large_nets_fit_memory():
     runs = Grid(data="gaussian", optimizer="sgd", lr=0.1, seed=range(50), steps=1, width=1000, depth=3).runs()
     made = shards.cut(runs, SETS)

@@ -31,6 +31,7 @@ from ..scalers import StandardScaler
 from ..train import with_engine
 from ..train.nets import build as build_net
 
+CARD = 1024  # replicas of a shard on a GPU, a block of threads each: more than a card holds at once
 HEARD = 0.1  # seconds between two reports of a shard, and looks at whether to stop
 
 
@@ -129,11 +130,13 @@ class Plan:
         return [replica for replica in self.replicas() if _key(replica) not in done]
 
     def shards(self, replicas: Iterable[Replica] | None = None) -> list[Shard]:
-        """`replicas` (all, unless given) in groups of one optimiser and net, and some `shard_replicas` of them."""
+        """`replicas` (all, unless given) in groups of one optimiser and net, and some `shard_replicas` of them (on a GPU
+        `CARD`, if that is more)."""
         groups: dict[tuple[str, Net], list[Replica]] = {}
         for replica in self.replicas() if replicas is None else replicas:
             groups.setdefault((replica.rule.name, replica.net), []).append(replica)
-        parts = max(-(-len(group) // self.shard_replicas) for group in groups.values()) if groups else 0
+        most = self.shard_replicas if self.device == "cpu" else max(self.shard_replicas, CARD)
+        parts = max(-(-len(group) // most) for group in groups.values()) if groups else 0
         return [Shard(self, tuple(part)) for i in range(parts) for g in groups.values() if (part := g[i::parts])]
 
     def measured_at(self) -> list[int]:

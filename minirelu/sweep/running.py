@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+import functools
 import os
 import time
 from collections import Counter
@@ -13,6 +14,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from .. import kernels
 from ..errors import StoreError
 from . import manifest
 from .cluster import Cluster
@@ -21,7 +23,7 @@ from .processes import Advanced, Finished, Processes, Work
 from .progress import Course, Progress
 from .shards import Sets, Shard, cut, load_sets, without
 from .store import Store
-from .work import Standing, train_shard
+from .work import DEVICES, Standing, train_shard
 
 RETRIES = 2
 TICK = 0.2  # seconds between two looks at what happens
@@ -53,6 +55,7 @@ def run(
     executor: str = "processes",
     workers: int | None = None,
     *,
+    device: str = "auto",
     on_progress: Callable[[Progress], object] = lambda _: None,
     on_start: Callable[[Report], object] = lambda _: None,
 ) -> Report:
@@ -61,23 +64,31 @@ def run(
     `executor`: "processes" (`workers` of them, one a core unless given, one thread each), "dask" (a cluster of `workers`
     started here), or the address of a Dask scheduler, "tcp://host:port". A shard that fails is tried again twice, its
     traceback is kept, and the rest goes on. Stopped in any way, the same call goes on: what is whole in `out` is skipped.
+    `device`: "cuda" (every worker needs a GPU; one process unless `workers` says more), "cpu", or "auto": each worker takes
+    its GPU if it has one.
 
     Raises, before anything runs, `GridError` (with all problems at once), `StoreError` if `out` cannot be written or
-    another sweep runs there, `BackendUnavailableError` if there is no such cluster; later `StoreError` if `out` fails.
+    another sweep runs there, `BackendUnavailableError` if there is no such cluster or GPU; later `StoreError` if `out` fails.
     """
-    return run_with(grid, out, executor, workers, on_progress, on_start, train_shard)
+    if device not in DEVICES:
+        raise ValueError(f"device was given {device!r}; expected one of {', '.join(DEVICES)}")
+    if device == "cuda" and executor == "processes":
+        kernels.training_backend("cuda")  # the reason, where it is not here
+        workers = 1 if workers is None else workers
+    work = train_shard if device == "auto" else functools.partial(train_shard, device=device)
+    return run_with(grid, out, executor, workers, on_progress, on_start, work, device == "cuda")
 
 
 def run_with(
-    grid: Grid, out: Any, executor: str, workers: int | None, on_progress: Any, on_start: Any, work: Work
+    grid: Grid, out: Any, executor: str, workers: int | None, on_progress: Any, on_start: Any, work: Work, for_gpu: bool = False
 ) -> Report:  # fmt: skip
-    """`run`, with `work` instead of a training."""
+    """`run`, with `work` instead of a training; `for_gpu`: in shards that fill a card."""
     if not isinstance(grid, Grid):
         raise TypeError(f"run takes a sweep.Grid, got {type(grid).__name__}; Grid.from_toml(path) reads a file")
     start = _checked(executor, workers)
     runs = grid.runs()
     sets = load_sets(runs)
-    shards = cut(runs, sets)
+    shards = cut(runs, sets, for_gpu)
     store = Store(out)
     store.prepare()
     with store.locked():

@@ -26,6 +26,7 @@ SECONDS = 2.0, 60.0  # of a shard, at least and at most: overhead against what i
 PARTS = 64  # that a sweep is cut into if that makes shards of such lengths: enough to keep some dozen workers busy
 MOST_SHARDS = 4096  # from which on shards become longer instead
 MOST_BYTES = 1 << 29  # for the replicas of a shard
+CARD = 1024  # runs of a shard on a GPU, which trains a block of threads a run: more than a card holds at once
 LARGEST_NET = 1 << 36
 
 
@@ -100,8 +101,8 @@ def shard(runs: Sequence[Run], ids: Sequence[str], sets: Sets) -> Shard:
     return Shard(key, tuple(runs), tuple(ids), len(runs) * cost.seconds(runs[0], *of.X.shape))
 
 
-def cut(runs: Sequence[Run], sets: Sets) -> list[Shard]:
-    """All `runs` in shards of about equal cost, the longest first.
+def cut(runs: Sequence[Run], sets: Sets, for_gpu: bool = False) -> list[Shard]:
+    """All `runs` in shards of about equal cost, the longest first; for a GPU in as few as hold at most `CARD` runs each.
 
     They depend on the runs alone and not on the number of workers, so that a sweep goes on anywhere where it was stopped.
     Runs of one name (the same file under two paths) are one run.
@@ -118,7 +119,8 @@ def cut(runs: Sequence[Run], sets: Sets) -> list[Shard]:
     for shape, group in groups.items():
         first = group[0][1]
         most = max(1, MOST_BYTES // cost.memory(first, *sets[first.data, first.target].X.shape))
-        parts = min(max(math.ceil(whole[shape] / each), -(-len(group) // most)), len(group))
+        alike = -(-len(group) // CARD) if for_gpu else math.ceil(whole[shape] / each)
+        parts = min(max(alike, -(-len(group) // most)), len(group))
         made += [_shard(group[i::parts], sets) for i in range(parts)]
     return sorted(made, key=lambda s: (-s.seconds, s.key))
 

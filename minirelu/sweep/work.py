@@ -1,6 +1,7 @@
 """What a worker does: train a shard. It needs minirelu with NumPy and Numba, the data that it is given, and no disk.
 
-- `train_shard(shard, sets, report)`: the `Outcome` of all its runs.
+- `train_shard(shard, sets, report, device)`: the `Outcome` of all its runs.
+- `DEVICES`: what `device` may be.
 """
 
 from __future__ import annotations
@@ -16,6 +17,7 @@ import numpy as np
 from .. import kernels, train
 from .shards import Sets, Shard
 
+DEVICES = ("auto", "cpu", "cuda")
 REPORTED = 0.4  # seconds between two reports of a shard, at least
 
 
@@ -42,8 +44,11 @@ class Standing(NamedTuple):
     dead: float
 
 
-def train_shard(shard: Shard, sets: Sets, report: Callable[[Standing], object]) -> Outcome:
-    """Train all runs of `shard`, each from its own seed to its last step; `report` may raise to stop."""
+def train_shard(shard: Shard, sets: Sets, report: Callable[[Standing], object], device: str = "auto") -> Outcome:
+    """Train all runs of `shard`, each from its own seed to its last step; `report` may raise to stop.
+
+    `device`: "cuda" (raises `BackendUnavailableError` where it is not), "cpu", or "auto": CUDA where it is.
+    """
     run, of, started = shard.runs[0], sets[shard.source], time.time()
 
     def column(name: str) -> np.ndarray:
@@ -71,7 +76,7 @@ def train_shard(shard: Shard, sets: Sets, report: Callable[[Standing], object]) 
         standardize=False,  # the parent has done it, so that all machines begin with the same numbers
         record_every=run.record_every,
         dtype=run.dtype,
-        backend=_backend(),
+        backend=_backend(device),
         on_progress=_rarely(report),
     )
     return Outcome(
@@ -80,8 +85,10 @@ def train_shard(shard: Shard, sets: Sets, report: Callable[[Standing], object]) 
     )  # fmt: skip
 
 
-def _backend() -> str:
-    """The CUDA kernel on a worker that has it, unless MINIRELU_KERNELS asks for another."""
+def _backend(device: str = "auto") -> str:
+    """What `train.train_mlp` is asked for; by itself not CUDA where MINIRELU_KERNELS asks for something else."""
+    if device != "auto":
+        return "cuda" if device == "cuda" else "auto"
     free = os.environ.get("MINIRELU_KERNELS", "auto") == "auto"
     return "cuda" if free and kernels.available()["train_mlp"]["cuda"] == "ok" else "auto"
 
