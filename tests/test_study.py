@@ -239,7 +239,8 @@ def test_ctrl_c_twice_stops_the_workers_and_says_how_to_go_on(tmp_path):
             os.killpg(process.pid, signal.SIGINT)
             time.sleep(0.05)
         said += process.communicate(timeout=60)[0]
-    assert process.returncode == 130, said
+    # CPython ends by the signal itself if that met exec() of a string, as in imports; a shell calls both 130
+    assert process.returncode in (130, -signal.SIGINT), said
     words = " ".join(said.split())
     assert "Stopped. 0 of 45 trainings are finished and kept in" in words
     assert re.search(r"go on with: minirelu study --data gaussian --steps 10000000 --out \S+out$", words)
