@@ -1,9 +1,9 @@
 """Whole training runs: µs a step and replica, ours and other libraries', in one interleaved run.
 
 Every candidate trains the same replicas from the same parameters on the same minibatches for the same steps; before the timing
-their errors on all rows must agree after 20 steps. The peers get their rows drawn beforehand, and so a little less to do. Which peer is timed
-at how many replicas: a loop that takes one replica after another costs the same for each of them, so it is timed for 1
-and 16; one process a core for 16; what trains all replicas in one program for 16, 128 and 1024.
+their errors on all rows must agree after 20 steps. The peers get their rows drawn beforehand, and so a little less to do. Which
+peer is timed at how many replicas: a loop that takes one replica after another costs the same for each of them, so it is timed
+for 1 and 16; one process a core for 16; what trains all replicas in one program for 16, 128 and 1024.
 """
 
 from __future__ import annotations
