@@ -69,7 +69,7 @@ class TrainResult:
         )
 
     def predict(self, r: int, X: Any) -> np.ndarray:
-        """Replica r's predictions (N,) for raw rows X (N, I), in the units of y. Like the training, it standardises X in float64."""
+        """Replica r's predictions (N,) for raw rows X (N, I), standardised in float64 as in training, in the units of y."""
         outputs = self.net(r).predict(self.x_scaler.transform(table("X", X))).astype(np.float64)
         return self.y_scaler.inverse_transform((outputs - self.delta[r]) / self.gamma[r])[:, 0]
 
