@@ -51,7 +51,6 @@ class Layer:
 
     training = True
     forward: Callable[[Any], Any]
-
     _naming: _Naming | None = None
 
     @quiet
@@ -102,7 +101,7 @@ class Layer:
             tensor.name = name
         naming = _Naming()
         for layer in self.walk():
-            if layer._naming not in (None, naming):
+            if layer._naming is not None and layer._naming is not naming:
                 layer._naming.outdated = True
             layer._naming = naming
 

@@ -443,7 +443,7 @@ def test_a_read_only_array_is_a_parameter_that_is_never_written(make):
 def test_a_parameter_that_is_no_longer_what_its_state_was_made_for_is_refused(kind, new):
     first, second = two_parameters()
     second.data = np.ones((4, 4))
-    opt = kind([first, second], 0.1)
+    opt = kind([second, first], 0.1)
     for data in (second.data, new, new):
         second.data = data
         (first.sum() * second.sum()).backward() if data.dtype == float else setattr(second, "grad", np.ones_like(data))

@@ -208,7 +208,9 @@ def initial(given: Setup, part: slice, dtype: Any) -> State:
 def _trained(given: Setup, data: Data, part: slice, units: bool, on_progress: OnProgress) -> tuple[State, tuple[Any, ...]]:
     """The replicas of `part` at the end, and what is kept of their records: (R, T, …) each."""
     job, state = _job(given, data, part), initial(given, part, data.X.dtype)
-    run = with_engine.run if given.backend == "engine" else functools.partial(kernels.train_mlp, backend=given.backend)
+    run: Callable[..., Records] = with_engine.run
+    if given.backend != "engine":
+        run = functools.partial(kernels.train_mlp, backend=given.backend)
     kept = []
     for stretch, heard in _stretches(job, on_progress):
         records = run(stretch, state, on_progress=heard)
