@@ -114,7 +114,7 @@ def _check_shapes(x: Any, W: Any, b: Any) -> None:
         return "a number" if shape is None else shape
 
     lead = x and W and _broadcast(x[:-2], W[:-2])
-    if lead is None or min(len(x), len(W)) < 2 or x[-1] != W[-2]:
+    if lead is None or len(x) < 2 or len(W) < 2 or x[-1] != W[-2]:
         raise ShapeError(f"xW + b needs x (..., B, I) and W (..., I, O), got {said(x)} and {said(W)}")
     if not b or b[-2:] != (1, W[-1]) or _broadcast(lead, b[:-2]) != lead:
         made = (*lead, x[-2], W[-1])
