@@ -331,7 +331,8 @@ class Sequential(Layer):
     def _names(self) -> dict[Tensor, str | None]:
         found: dict[Tensor, str | None] = {}
         for i, layer in enumerate(self.layers):
-            found = {tensor: f"{i}.{name}" for tensor, name in layer._names().items()} | found
+            placed: dict[Tensor, str | None] = {tensor: f"{i}.{name}" for tensor, name in layer._names().items()}
+            found = placed | found
         return found
 
     def _check_replicas(self) -> None:
