@@ -29,6 +29,8 @@ def times(a: Array, b: Array) -> Array:
     if type(a) is not ndarray or type(b) is not ndarray:
         return a @ b
     if a.ndim == b.ndim == 2:
+        if not (a.flags.forc and b.flags.forc):
+            a, b = in_order(a), in_order(b)
         if len(a) * b.shape[1] < LARGE or a.dtype is not b.dtype:
             return dot(a, b)
         return dot(a, b, kernels.empty((len(a), b.shape[1]), a.dtype))
@@ -42,9 +44,9 @@ def times(a: Array, b: Array) -> Array:
 
 
 def in_order(a: np.ndarray) -> np.ndarray:
-    """The stack `a`, copied unless its matrices, or their transposes, are contiguous.
+    """`a`, copied unless its matrices, or their transposes, are contiguous.
 
-    `dot` copies such a matrix and hands the copy to BLAS; matmul sums a stack of them by itself, in another order.
+    Of others `dot` copies a matrix, but not a column, and hands it to BLAS; matmul sums a stack by itself, in another order.
     """
     if a.flags.c_contiguous or a.ndim < 2 or not a.size or a[(0,) * (a.ndim - 2)].flags.forc:
         return a
@@ -59,5 +61,6 @@ def _ones(rows: int, dtype: str) -> np.ndarray:
 def row_sums(g: Array) -> Array:
     """Σ over the batch of g (..., B, O), (..., 1, O); on a NumPy matrix as a product with ones, the quicker way."""
     if type(g) is ndarray:
-        return _ones(g.shape[-2], g.dtype.char) @ in_order(g) if g.ndim > 2 else dot(_ones(len(g), g.dtype.char), g)
+        g = g if g.flags.c_contiguous else in_order(g)
+        return _ones(g.shape[-2], g.dtype.char) @ g if g.ndim > 2 else dot(_ones(len(g), g.dtype.char), g)
     return g.sum(axis=-2, keepdims=True)

@@ -255,7 +255,7 @@ def test_a_shared_layer_is_listed_and_named_once():
 
 
 def test_a_layer_of_two_nets_has_the_names_of_the_net_that_is_asked(tmp_path):
-    first, second, norm = linear_of(3, 4, 0), linear_of(4, 4, 1), nn.BatchNorm(4, rng=make_rng())
+    first, second, norm = linear_of(3, 4, 0), linear_of(4, 4, 1), nn.BatchNorm(4, rng=make_rng(), dtype=np.float64)
     net = nn.Sequential(first, nn.Residual(second, norm))
     own = ["0.W", "0.b", "1.0.W", "1.0.b", "1.1.scale", "1.1.shift"]
     assert names(net) == own

@@ -212,7 +212,7 @@ def check_targets(y: np.ndarray, gamma: np.ndarray, delta: np.ndarray, dtype: np
     if lost.any():
         r = int(lost.argmax())
         raise ValueError(
-            f"gamma {gamma[r]:g} and delta {delta[r]:g} of replica {r} give targets that are all {least[r]:g} in {dtype}; "
+            f"gamma {gamma[r]:g} and delta {delta[r]:g} of replica {r} give targets that are all {least[r] + 0:g} in {dtype}; "
             "make gamma larger, delta smaller, or train with dtype='float64'"
         )
 
