@@ -188,11 +188,10 @@ def residual_relu(
     skip has the shape of z. Outputs, errors and `checked` as in `bias_relu_forward`. Backward is `relu_backward`: dz is the
     gradient of z and of skip. Formula, bytes and special values: kernels/residual_relu.py.
     """
-    if b is None:
-        xp = np if type(z) is _ndarray else array_module(z)
-        b = xp.zeros((*z.shape[:-2], 1, *z.shape[-1:]), z.dtype)  # adding +0 changes no sum's relu
     if not checked:
         z, (b, skip), out, mask = checks.forward(z, b, (skip,), out, mask)
+    elif b is None:
+        b = checks.no_bias(z)
     return _forward("residual_relu", z, b, skip, out, mask)
 
 

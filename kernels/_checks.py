@@ -81,15 +81,24 @@ def _own(out: Any, shape: tuple[int, ...], dtype: Any, other: Any) -> bool:
 def forward(
     z: Any, b: Any, others: tuple[Any, ...], out: Any, mask: Any
 ) -> tuple[Array, tuple[Array, ...], Array | None, Array | None]:
-    """z, (b, *others), out and mask of `bias_relu_forward`, or of `residual_relu` with skip among the others."""
+    """z, (b, *others), out and mask of `bias_relu_forward`, or of `residual_relu` with skip among the others, b or None."""
     # the arrays as given, before any copy: an output may not overlap these either
-    before = [array("z", z), array("b", b), *(array("skip", other) for other in others)]
+    before = [array("z", z), *(array("skip", other) for other in others)]
     z = given("z", before[0])
-    b = _fit_bias(before[1], z)
-    like = tuple(_same_shape("skip", given("skip", other), "z", z) for other in before[2:])
+    like = tuple(_same_shape("skip", given("skip", other), "z", z) for other in before[1:])
+    if b is None:
+        b = no_bias(z)
+    else:
+        before.append(array("b", b))
+        b = _fit_bias(before[-1], z)
     out = output("out", out, z.shape, z.dtype, z, b, *like, *before)
     mask = output("mask", mask, (*z.shape[:-1], words(z.shape[-1])), _U32, None, z, b, *like, *before, out)
     return z, (b, *like), out, mask
+
+
+def no_bias(z: Array) -> Array:
+    """A bias for z (..., B, O) that changes nothing: adding +0 changes no sum's relu."""
+    return array_module(z).zeros((*z.shape[:-2], 1, z.shape[-1]), z.dtype)
 
 
 def backward(g: Any, mask: Any, out: Any) -> tuple[Array, Array, Array | None]:
@@ -112,17 +121,20 @@ def step(
             f"the rule {rule} takes {len(names)} coefficients ({', '.join(names)}) and {len(slots)} state arrays "
             f"({', '.join(slots) or 'none'}), got {len(coefficients)} and {len(state)}"
         )
-    x = given("x", x, axes=0)
-    g = _same_shape("g", given("g", g, axes=0), "x", x)
+    # as in `forward`: what is written may not overlap an input as it was given
+    before = array("x", x), array("g", g)
+    slots_before = [array(name, slot) for name, slot in zip(slots, state, strict=True)]
+    x = given("x", before[0], axes=0)
+    g = _same_shape("g", given("g", before[1], axes=0), "x", x)
     xp = array_module(x, g)
     columns = np.broadcast_arrays(*(np.asarray(c, np.float64).reshape(-1) for c in coefficients))
     per = columns[0].size
     if per != 1 and (x.ndim < 3 or x.shape[0] != per):
         raise ShapeError(f"{per} values of each coefficient need x of shape ({per}, I, O), got {x.shape}")
-    new = output("out", out, x.shape, x.dtype, None, x, g, *state)
+    new = output("out", out, x.shape, x.dtype, None, x, g, *before, *slots_before)
     kept: list[Array] = []
-    for name, slot in zip(slots, state, strict=True):
-        kept.append(output(name, array(name, slot), x.shape, x.dtype, None, x, g, *kept))
+    for name, slot in zip(slots, slots_before, strict=True):
+        kept.append(output(name, slot, x.shape, x.dtype, None, x, g, *before, *kept))
     return x, g, xp.asarray(np.stack(columns), x.dtype), tuple(kept), new
 
 

@@ -1,6 +1,6 @@
 """Runs the compiled training of `_train_mlp_loops.py`: lays out its memory, hands replicas to threads, keeps the records.
 
-`run(job, state, on_progress)` is all that train_mlp.py calls. Imported at first use, as it needs Numba.
+`run(job, state, on_progress)` is all that kernels/__init__.py calls. Imported at first use, as it needs Numba.
 """
 
 from __future__ import annotations
@@ -290,7 +290,7 @@ class _Run:
             self.failure = self.failure or failure
 
     def _next(self) -> _Replica | None:
-        """The replica that is least far; a new one while fewer than `in_flight` are under way."""
+        """The replica that is least far; a new one while fewer than `threads` are under way, or few are left."""
         with self.lock:
             if self.failure is not None:
                 return None

@@ -43,7 +43,10 @@ def taken(x: Any, W: Any, b: Any) -> tuple[Any, Any, Any] | None:
 
     Which it is depends on (B, I, O), not on the leading axes: a replica goes the same way as a net by itself.
     """
-    if not _small_shapes(x.shape, W.shape, b.shape):
+    try:
+        if not _small_shapes(x.shape, W.shape, b.shape):
+            return None
+    except AttributeError:  # a number among them, which the caller will refuse
         return None
     dtype = x.dtype
     same = W.dtype is dtype is b.dtype and (dtype is _F32 or dtype is _F64)
@@ -61,9 +64,11 @@ def taken(x: Any, W: Any, b: Any) -> tuple[Any, Any, Any] | None:
 
 @functools.lru_cache(maxsize=1024)
 def _small_shapes(x: tuple[int, ...], W: tuple[int, ...], b: tuple[int, ...]) -> bool:
-    if not all(1 < len(shape) < 4 for shape in (x, W, b)) or b[-2:] != (1, W[-1]):
+    if not all(1 < len(shape) < 4 for shape in (x, W, b)) or x[-1] != W[-2] or b[-2:] != (1, W[-1]):
         return False
-    replicas = {*x[:-2], *W[:-2], *b[:-2]} - {1}
+    replicas = {*x[:-2], *W[:-2]} - {1}
+    if not set(b[:-2]) <= {*replicas, 1} or len(b) > max(len(x), len(W)):  # an axis that xW has not
+        return False
     return len(replicas) < 2 and 0 not in replicas and is_small(x[-2], *W[-2:])
 
 

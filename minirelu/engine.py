@@ -4,7 +4,7 @@
 - `@primitive`: lifts a plain function on arrays, which returns its value and its vjp, to Vars.
 - `toposort(loss)`: the Vars that primitives made, each after everything it was computed from.
 - `gradients(loss)`: {leaf: gradient}.
-- `no_graph()`: compute values only.
+- `no_graph()`: compute values only; `with_graph()`: keep the graph after all.
 
 A *vjp* (vector-Jacobian product) turns `g`, the gradient of the loss with respect to a primitive's value, into the
 gradients with respect to its arguments: `g ↦ Jᵀg`. A primitive gives it in one of two forms:
@@ -22,7 +22,7 @@ from __future__ import annotations
 import functools
 import itertools
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from contextvars import ContextVar
 from heapq import heappop, heappush
 from typing import Any
@@ -149,13 +149,22 @@ def _operand(x: Any, like: Var, op: str) -> Any:
 
 
 @contextmanager
-def no_graph() -> Iterator[None]:
-    """Inside this context primitives compute values and keep nothing for a backward pass."""
-    token = _recording.set(False)
+def _set_recording(on: bool) -> Iterator[None]:
+    token = _recording.set(on)
     try:
         yield
     finally:
         _recording.reset(token)
+
+
+def no_graph() -> AbstractContextManager[None]:
+    """Inside this context primitives compute values and keep nothing for a backward pass."""
+    return _set_recording(False)
+
+
+def with_graph() -> AbstractContextManager[None]:
+    """Inside this context primitives make their graph, also where a context around it is `no_graph()`."""
+    return _set_recording(True)
 
 
 def toposort(loss: Var) -> list[Var]:

@@ -7,7 +7,11 @@
 - `DataError`: a data set that cannot be loaded or trained on.
 - `GridError`: the axes of a sweep that cannot be trained; `.problems` has a sentence for each.
 - `StoreError`: a folder of results that cannot be written, read or shared.
+- `whole(name, value, lowest)`: not an exception, but the sentence about a count that many functions raise.
 """
+
+import operator
+from typing import Any
 
 
 class ShapeError(ValueError):
@@ -41,3 +45,14 @@ class GridError(ValueError):
 
 class StoreError(DataError):
     """A folder of results that cannot be written, read or shared."""
+
+
+def whole(name: str, value: Any, lowest: int, below: int = 2**32) -> int:
+    """`value` as an int from `lowest` to below `below`. Raises `TypeError` or `ValueError`."""
+    try:
+        number = operator.index(value)
+    except TypeError:
+        raise TypeError(f"{name} must be a whole number, got {value!r}") from None
+    if not lowest <= number < below:
+        raise ValueError(f"{name} is {number}; expected a whole number from {lowest} to below 2**{below.bit_length() - 1}")
+    return number

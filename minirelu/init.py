@@ -152,3 +152,23 @@ def rai(rng: Generator | Replicas, shape: Shape, dtype: Any) -> tuple[Any, Any]:
 
     rows = draw(rng, one)
     return np.ascontiguousarray(rows[..., :fan_in, :]), np.ascontiguousarray(rows[..., fan_in:, :])
+
+
+# ------------------------------------------------------------------------------------------------------------ names
+
+NAMED: dict[str, Initialiser] = {
+    "torch_default": torch_default,
+    "he": he,
+    "xavier": xavier,
+    "lecun": lecun,
+    "rai": rai,
+}
+
+
+def named(given: str | Initialiser) -> Initialiser:
+    """The initialiser that `given` names, or `given` itself if it is one. Raises `ValueError` for another name."""
+    if callable(given):
+        return given
+    if not isinstance(given, str) or given not in NAMED:
+        raise ValueError(f"init was given {given!r}; expected one of {', '.join(NAMED)}, or a function of init.py")
+    return NAMED[given]

@@ -73,7 +73,12 @@ def half_mse(prediction: Array, target: Array) -> Any:
 @primitive
 @quiet
 def huber(prediction: Array, target: Array, *, delta: float = 1.0) -> Any:
-    """mean of ½e² where |e| <= delta, else delta·(|e| − ½delta), over the last two axes (Huber 1964)."""
+    """mean of ½e² where |e| <= delta, else delta·(|e| − ½delta), over the last two axes (Huber 1964).
+
+    Raises `ValueError` unless delta > 0.
+    """
+    if not delta > 0:
+        raise ValueError(f"huber was given delta={delta!r}; expected delta > 0")
     e, entries = _difference(prediction, target)
     xp = array_module(e)
     size = xp.abs(e)

@@ -22,9 +22,9 @@ from typing import Any
 import numpy as np
 
 from . import kernels
-from .backend import to_host
-from .engine import Array, Node, Var
-from .errors import GraphError, ShapeError
+from .backend import is_array, to_host
+from .engine import Array, Node, Var, with_graph
+from .errors import GraphError, ShapeError, whole
 from .nn import Layer, evaluating
 
 RELU_NODES = frozenset(("affine_relu", "relu", "residual_relu"))
@@ -135,10 +135,14 @@ class UnitActivity:
     def over(cls, net: Layer, X: Array, batch: int = 4096, warn: bool = True) -> UnitActivity:
         """Exact counts of `net` over all rows of X (..., N, I), in evaluation mode, `batch` rows at a time.
 
-        A `DeadUnitsWarning` is given unless `warn` is false.
+        The graph that is counted is that of one batch, and goes with it; under `no_graph()` too. A `DeadUnitsWarning` is
+        given unless `warn` is false. Raises `ShapeError` where there are no rows.
         """
+        X, batch = X if is_array(X) else np.asarray(X), whole("batch", batch, 1)
+        if X.ndim < 2 or not X.shape[-2]:
+            raise ShapeError(f"over counts on rows X (..., N, I), at least one, got shape {X.shape}")
         activity = cls()
-        with evaluating(net):
+        with evaluating(net), with_graph():
             for i in range(0, X.shape[-2], batch):
                 activity.update(net(X[..., i : i + batch, :]))
         if warn:

@@ -12,6 +12,7 @@ Inputs are (..., B, I); W is (I, O), b is (1, O), and all parameters carry a lea
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any
@@ -24,11 +25,22 @@ from .backend import array_module, is_array
 from .checkpoint import load as load
 from .checkpoint import save as save
 from .engine import Array, Var, no_graph, quiet
-from .errors import ShapeError
+from .errors import ShapeError, whole
 from .init import Initialiser
 from .tensor import Tensor
 
 ACTIVATIONS = ("relu", "leaky_relu", "prelu", "elu")
+
+
+class _Naming:
+    """One naming of all tensors of a net, which its layers share; `outdated` once another net has named any of them."""
+
+    outdated = False
+
+
+def _without_place(name: str | None) -> str | None:
+    """The name that a layer gave, without a net's numbers before it: "1.0.W" -> "W"."""
+    return name and re.sub(r"^(\d+\.)+", "", name)
 
 
 class Layer:
@@ -39,10 +51,13 @@ class Layer:
 
     training = True
     forward: Callable[[Any], Any]
+    _naming: _Naming | None = None
 
     @quiet
     def __call__(self, x: Any) -> Any:
         """`forward(x)` without floating-point warnings: a diverged replica must not warn for the healthy ones."""
+        if self._naming is not None and self._naming.outdated:
+            self._name_tensors()
         return self.forward(x)
 
     def children(self) -> list[Layer]:
@@ -64,16 +79,35 @@ class Layer:
             yield from child.walk()
 
     def parameters(self) -> list[Tensor]:
-        """All parameters in forward order; a parameter that is used twice is listed once."""
+        """All parameters in forward order, named as in this net; a parameter that is used twice is listed once."""
+        self._name_tensors()
         return list(dict.fromkeys(p for layer in self.walk() for p in layer.own_parameters()))
 
     def buffers(self) -> list[Tensor]:
-        """All buffers in forward order."""
+        """All buffers in forward order, named as in this net."""
+        self._name_tensors()
         return list(dict.fromkeys(b for layer in self.walk() for b in layer.own_buffers()))
+
+    def _names(self) -> dict[Tensor, str | None]:
+        """Parameters and buffers with the names they have in this net; what is used twice has the name of its first place."""
+        found = {t: _without_place(t.name) for t in (*self.own_parameters(), *self.own_buffers())}
+        for child in self.children():
+            found = child._names() | found
+        return found
+
+    def _name_tensors(self) -> None:
+        """Write these names. A layer may be in several nets: the one that was asked last, or called, has named it."""
+        for tensor, name in self._names().items():
+            tensor.name = name
+        naming = _Naming()
+        for layer in self.walk():
+            if layer._naming is not None and layer._naming is not naming:
+                layer._naming.outdated = True
+            layer._naming = naming
 
     def predict(self, X: Array, batch: int = 4096) -> Array:
         """The outputs (..., N, O) for X (..., N, I), an array: in evaluation mode, no graph, `batch` rows at a time."""
-        X = X if is_array(X) else np.asarray(X)
+        X, batch = X if is_array(X) else np.asarray(X), whole("batch", batch, 1)
         if X.ndim < 2:
             raise ShapeError(f"predict takes X of shape (..., N, I), got {X.shape}; one row is X[None, :]")
         with evaluating(self), no_graph():
@@ -105,7 +139,8 @@ def evaluating(net: Layer) -> Iterator[None]:
 class Linear(Layer):
     """xW + b with x (..., B, I), W (I, O), b (1, O).
 
-    `init` is an initialiser of shape (I, O) (see init.py); `bias` replaces its biases: a number or an initialiser.
+    `init` is an initialiser of shape (I, O) or the name of one (see init.py); `bias` replaces its biases: a number or an
+    initialiser.
     """
 
     def __init__(
@@ -114,13 +149,13 @@ class Linear(Layer):
         outputs: int,
         *,
         rng: Any,
-        init: Initialiser = initialisers.torch_default,
+        init: str | Initialiser = initialisers.torch_default,
         bias: float | Initialiser | None = None,
         dtype: Any = np.float32,
     ) -> None:
         if inputs < 1 or outputs < 1:
             raise ShapeError(f"{type(self).__name__} needs at least one input and one output, got {inputs} and {outputs}")
-        drawn = init(rng, (inputs, outputs), dtype)
+        drawn = initialisers.named(init)(rng, (inputs, outputs), dtype)
         W, b = drawn if isinstance(drawn, tuple) else (drawn, initialisers.zeros(rng, (1, outputs), dtype))
         if bias is not None:
             b = (bias if callable(bias) else initialisers.constant(bias))(rng, (1, outputs), dtype)
@@ -157,7 +192,7 @@ class Dense(Linear):
         *,
         rng: Any,
         activation: str = "relu",
-        init: Initialiser = initialisers.torch_default,
+        init: str | Initialiser = initialisers.torch_default,
         bias: float | Initialiser | None = None,
         dtype: Any = np.float32,
         **options: Any,
@@ -253,17 +288,23 @@ class BatchNorm(Layer):
         return ops.batch_norm(x, self.scale, self.shift, moments=moments, eps=self.eps)
 
     def _follow(self, mean: Array, variance: Array, rows: int) -> None:
-        keep, take = 1 - self.momentum, self.momentum
-        if mean.ndim > self.running_mean.ndim:  # inputs with an axis that the parameters do not have
+        keep, take, shape = 1 - self.momentum, self.momentum, self.running_mean.shape
+        if mean.shape != shape and not _broadcasts(mean.shape, shape):  # inputs with an axis that the parameters do not have
             raise ShapeError(
-                f"BatchNorm's statistics are {self.running_mean.shape}, those of this batch {mean.shape}; "
-                "make the net with rng=init.replicas(...) to train on (R, B, I)"
+                f"BatchNorm's statistics are {shape}, those of this batch {mean.shape}; "
+                "make the net with rng=init.replicas(...) of as many seeds to train on (R, B, I)"
             )
         self.running_mean.data = keep * self.running_mean.data + take * mean
         self.running_variance.data = keep * self.running_variance.data + take * (rows / (rows - 1)) * variance
 
     def __repr__(self) -> str:
         return f"BatchNorm({self.units})"
+
+
+def _broadcasts(shape: tuple[int, ...], full: tuple[int, ...]) -> bool:
+    """Whether an array of `shape` broadcasts to `full`, and not both to something larger."""
+    pairs = zip(reversed(shape), reversed(full), strict=False)
+    return len(shape) <= len(full) and all(n in (1, m) for n, m in pairs)
 
 
 # -------------------------------------------------------------------------------------------------------- nesting
@@ -277,7 +318,6 @@ class Sequential(Layer):
             if not isinstance(layer, Layer):
                 raise TypeError(f"{type(self).__name__} takes layers, got {type(layer).__name__}")
         self.layers: list[Layer] = list(layers)  # type: ignore[arg-type]
-        self._name_parameters()
         self._check_replicas()
 
     def children(self) -> list[Layer]:
@@ -288,13 +328,12 @@ class Sequential(Layer):
             x = layer.forward(x)
         return x
 
-    def _name_parameters(self) -> None:
-        named: set[Tensor] = set()
+    def _names(self) -> dict[Tensor, str | None]:
+        found: dict[Tensor, str | None] = {}
         for i, layer in enumerate(self.layers):
-            for tensor in (*layer.parameters(), *layer.buffers()):
-                if tensor not in named:
-                    tensor.name = f"{i}.{tensor.name}"
-                    named.add(tensor)
+            placed: dict[Tensor, str | None] = {tensor: f"{i}.{name}" for tensor, name in layer._names().items()}
+            found = placed | found
+        return found
 
     def _check_replicas(self) -> None:
         axes = {p.name: p.shape[:-2] for p in self.parameters()}

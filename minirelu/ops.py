@@ -15,8 +15,11 @@ maximum, minimum, max and min share the gradient equally among tied entries.
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Sequence
 from typing import Any
+
+import numpy as np
 
 from . import kernels
 from .backend import array_module, is_array
@@ -100,8 +103,29 @@ def matmul(a, b):
     return a @ b, (pull_a, pull_b)
 
 
-def _misfit(x: Array, W: Array) -> ShapeError:
-    return ShapeError(f"xW + b needs x (..., B, I) and W (..., I, O), got {x.shape} and {W.shape}")
+def _check_affine(x: Array, W: Array, b: Array) -> None:
+    """Raise `ShapeError` unless x, W and b are arrays that make xW + b, and b adds no axis of its own."""
+    _check_shapes(getattr(x, "shape", None), getattr(W, "shape", None), getattr(b, "shape", None))
+
+
+@functools.lru_cache(maxsize=1024)
+def _check_shapes(x: Any, W: Any, b: Any) -> None:
+    def said(shape: Any) -> Any:
+        return "a number" if shape is None else shape
+
+    lead = x and W and _broadcast(x[:-2], W[:-2])
+    if lead is None or len(x) < 2 or len(W) < 2 or x[-1] != W[-2]:
+        raise ShapeError(f"xW + b needs x (..., B, I) and W (..., I, O), got {said(x)} and {said(W)}")
+    if not b or b[-2:] != (1, W[-1]) or _broadcast(lead, b[:-2]) != lead:
+        made = (*lead, x[-2], W[-1])
+        raise ShapeError(f"xW is (..., B, O) = {made}, so b must be (..., 1, O) = (1, {W[-1]}), got {said(b)}")
+
+
+def _broadcast(one: tuple[int, ...], other: tuple[int, ...]) -> tuple[int, ...] | None:
+    try:
+        return np.broadcast_shapes(one, other)
+    except ValueError:
+        return None
 
 
 def _small_pull(mask, x, W):
@@ -117,13 +141,12 @@ def _small_pull(mask, x, W):
 
 @primitive
 def affine(x, W, b):
-    """xW + b: x (..., B, I), W (..., I, O), b (..., 1, O) -> (..., B, O)."""
-    if x.ndim < 2 or x.shape[-1] != W.shape[-2]:
-        raise _misfit(x, W)
+    """xW + b: x (..., B, I), W (..., I, O), b (..., 1, O) -> (..., B, O). Raises `ShapeError`."""
     small = kernels.small_layer(x, W, b)
     if small:
         y, mask, _, _ = kernels.small_affine(*small, False)
         return y, _small_pull(mask, *small[:2])
+    _check_affine(x, W, b)
     y = times(x, W)
     y += b
 
@@ -358,17 +381,17 @@ def affine_relu(x, W, b):
     """relu(xW + b) in fused kernels: x (..., B, I), W (..., I, O), b (..., 1, O) -> (..., B, O).
 
     Keeps a mask of one bit per unit and row instead of the pre-activation. Facts: `active` and `nonfinite`, (..., O).
+    Raises `ShapeError`.
     """
-    if x.ndim < 2 or x.shape[-1] != W.shape[-2]:
-        raise _misfit(x, W)
     small = kernels.small_layer(x, W, b)
     if small:
         y, mask, active, nonfinite = kernels.small_affine(*small, True)
         return y, _small_pull(mask, *small[:2]), {"active": active, "nonfinite": nonfinite}
+    _check_affine(x, W, b)
     z = times(x, W)
-    if not z.flags.c_contiguous:  # NumPy gave the product the order of x
+    if not z.flags.c_contiguous:  # CuPy may give the product the order of x
         z = array_module(z).ascontiguousarray(z)
-    if b.shape == (*z.shape[:-2], 1, z.shape[-1]) and b.flags.c_contiguous:
+    if b.dtype is z.dtype and b.shape == (*z.shape[:-2], 1, z.shape[-1]) and b.flags.c_contiguous:
         y, mask, active, nonfinite = kernels.rectify(z, b)
     else:
         y, mask, active, nonfinite = kernels.bias_relu_forward(z, b, out=z)

@@ -59,9 +59,7 @@ class Optimiser:
     lr: Any = Setting(0.0, math.inf)
 
     def __init__(self, parameters: Iterable[Var], **hyper: Hyper) -> None:
-        self.parameters = list(dict.fromkeys(parameters))
-        if not self.parameters:
-            raise ValueError(f"{type(self).__name__} was given no parameters; pass net.parameters()")
+        self.parameters = _leaves(type(self).__name__, parameters)
         self.steps = 0
         self.state: dict[str, list[Array]] = {
             slot: [array_module(p.data).zeros_like(p.data) for p in self.parameters] for slot in self.slots
@@ -83,6 +81,9 @@ class Optimiser:
         lowest, below = setting.lowest, setting.below
         if not (np.isfinite(array).all() and (array >= lowest).all() and (array < below).all()):
             raise ValueError(f"{type(self).__name__} was given {name}={value!r}; expected {lowest} <= {name} < {below}")
+        for dtype in {p.data.dtype for p in self.parameters} if below < math.inf else ():
+            if not (array.astype(dtype) < below).all():
+                raise ValueError(f"{type(self).__name__} was given {name}={value!r}, which rounds to {below} in {dtype}")
         if array.ndim == 0:
             return float(array)
         replicas = {p.data.shape[:-2] for p in self.parameters}
@@ -117,7 +118,7 @@ class Optimiser:
         for i, p in enumerate(self.parameters):
             x, g = p.data, p.grad  # type: Array, Any
             if x is not known[i]:
-                self._meet(i, x)
+                x = self._meet(i, x)
             if g is None or g.shape != shapes[i] or g.dtype is not x.dtype or used[i]() is g:
                 self._examine(i, p)
             # the array from before the last step is written again, unless a graph (or anybody) still refers to it
@@ -132,14 +133,40 @@ class Optimiser:
             spares[i] = x if x.base is None else None
             used[i] = weakref.ref(g)
 
-    def _meet(self, i: int, x: Array) -> None:
-        """Learn about the array of parameter i, which is not the one that the last step has left."""
-        self._spare[i], self._known[i], self._shapes[i] = None, x, x.shape
+    def _meet(self, i: int, x: Array) -> Array:
+        """Learn about the array of parameter i, which is not the one that the last step has left; x, never to be written.
+
+        A read-only array comes back as a view, since only an array that is its own memory is kept as the next spare.
+        Raises `ShapeError` if the state or the hyper-parameters belong to an array of another shape or dtype.
+        """
+        self._check_state(i, x)
+        self._spare[i], self._shapes[i] = None, x.shape
         if 1 < x.ndim < 4 and x.flags.c_contiguous:
             self._odd.discard(i)
         else:
             self._odd.add(i)
         self._tabulate()
+        if array_module(x) is np and not x.flags.writeable:
+            return x[...]
+        self._known[i] = x
+        return x
+
+    def _check_state(self, i: int, x: Array) -> None:
+        kind, name = type(self).__name__, self.parameters[i].name or "without a name"
+        for slot, own in ((slot, self.state[slot][i]) for slot in self.slots):
+            array_module(x, own)
+            if own.shape != x.shape or own.dtype != x.dtype:
+                raise ShapeError(
+                    f"parameter {name} was {own.dtype} {own.shape} for this {kind}, as its state {slot} still is, and is now "
+                    f"{x.dtype} {x.shape}; make a new {kind} for the new array"
+                )
+        for setting in self.hyper:
+            values = getattr(self, setting)
+            if np.ndim(values) and x.shape[:-2] != (np.size(values),):
+                raise ShapeError(
+                    f"parameter {name} is now of shape {x.shape}, but {setting} has {np.size(values)} values, one a replica of "
+                    f"the parameters that this {kind} was made for; make a new {kind}"
+                )
 
     def _tabulate(self) -> None:
         """The coefficients as one array a parameter, (n, 1) or (n, R), in its array module and dtype."""
@@ -199,9 +226,37 @@ class Optimiser:
             ]
         self._used = [_nothing for _ in self.parameters]
 
+    def __getstate__(self) -> dict[str, Any]:
+        """For pickle and copy.deepcopy: which gradients are used, in place of weak references to them; no spare arrays."""
+        used = [p.grad is not None and used() is p.grad for p, used in zip(self.parameters, self._used, strict=True)]
+        nothing = [None for _ in self.parameters]
+        return self.__dict__ | {"_used": used, "_spare": nothing, "_known": [*nothing]}
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        self.__dict__.update(state)
+        self._used = [
+            weakref.ref(p.grad) if used else _nothing for p, used in zip(self.parameters, state["_used"], strict=True)
+        ]
+
 
 def _nothing() -> None:
     return None
+
+
+def _leaves(kind: str, parameters: Any) -> list[Var]:
+    """`parameters`, each once. Raises `TypeError` for anything but leaf tensors, and `ValueError` if there are none."""
+    ask = f"{kind} takes a list of leaf tensors, such as net.parameters(); it was given "
+    if isinstance(parameters, Var) or not isinstance(parameters, Iterable):
+        raise TypeError(f"{ask}one {type(parameters).__name__} that is no list")
+    found = list(parameters)
+    for i, p in enumerate(found):
+        if not isinstance(p, Var):
+            raise TypeError(f"{ask}a {type(p).__name__} at position {i}")
+        if p.node is not None:
+            raise TypeError(f"{ask}at position {i} a tensor computed by {p.node.op}, which backward() gives no gradient")
+    if not found:
+        raise ValueError(f"{kind} was given no parameters; pass net.parameters()")
+    return list(dict.fromkeys(found))
 
 
 def _power(base: float | np.ndarray, exponent: int) -> Any:

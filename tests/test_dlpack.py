@@ -163,6 +163,15 @@ def test_a_tensor_on_another_device_is_refused_before_its_memory_is_touched():
         kernels.count_units(Exporter(normal(2, 3), kind=2))
 
 
+def test_residual_relu_needs_no_bias(wrap):
+    z, skip = normal(6, 5), normal(6, 5, seed=1)
+    same(kernels.residual_relu(wrap(z), wrap(skip)), kernels.residual_relu(z, skip, np.zeros((1, 5), np.float32)))
+    out = np.empty_like(z)
+    assert np.shares_memory(kernels.residual_relu(wrap(z), wrap(skip), out=wrap(out))[0], out)
+    with pytest.raises(TypeError, match=r"z must be a NumPy or CuPy array.* got list"):
+        kernels.residual_relu([[1.0]], [[1.0]])
+
+
 def test_what_is_no_array_is_refused():
     with pytest.raises(TypeError, match="list"):
         kernels.count_units([[1.0, 2.0]])

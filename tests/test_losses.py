@@ -100,3 +100,9 @@ def test_diverged_replicas_leave_the_others_alone(loss, value, slope):
     assert made.data[0] == value(np.float32(1))
     assert np.isnan(made.data[1])
     assert_array_equal(p.grad[0], np.full((4, 1), slope(np.float32(1)) / 4))
+
+
+@pytest.mark.parametrize("delta", [0, -1.0, np.nan])
+def test_huber_needs_a_positive_delta(delta):
+    with pytest.raises(ValueError, match=r"huber was given delta=.*; expected delta > 0"):
+        losses.huber(Tensor(np.ones((2, 1))), np.zeros((2, 1)), delta=delta)

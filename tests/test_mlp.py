@@ -158,6 +158,45 @@ def test_auto_is_the_compiled_loop_where_it_can_run():
         assert trained().backend == "engine"
 
 
+def test_auto_is_the_backend_that_was_chosen(monkeypatch):
+    monkeypatch.setattr(kernels._cuda, "missing", lambda: "")
+    monkeypatch.setattr(mlp.kernels, "train_mlp", lambda job, state, *, backend, on_progress: pytest.fail(f"ran {backend}"))
+    with kernels.using("cuda"), pytest.raises(pytest.fail.Exception, match="ran cuda"):
+        trained()
+
+
+def test_float32_rows_are_predicted_as_they_were_trained():
+    rows = X.astype(np.float32)
+    result = train.train_mlp(rows, Y, **SHORT, dtype="float64", backend="reference")
+    assert_array_equal(result.predict(0, rows), result.predict(0, rows.astype(np.float64)))
+    assert_allclose(((result.predict(2, rows) - Y) ** 2).mean() / Y.var(), result.loss[2, -1], rtol=1e-9)
+
+
+@pytest.mark.parametrize("targets", [np.zeros(120), np.ones(120)])
+def test_constant_targets_are_trained_on_where_they_are_taken_as_they_are(targets):
+    assert np.isfinite(train.train_mlp(X, targets, **SHORT, standardize=False, backend="reference").loss).all()
+
+
+def test_long_records_are_made_in_stretches(monkeypatch):
+    """Counts of 16 units of 3 replicas are 768 bytes a record: 2,000 bytes hold two."""
+    sizes, run = [], mlp.kernels.train_mlp
+    monkeypatch.setattr(mlp, "MEMORY", 2000)
+    monkeypatch.setattr(kernels._jit, "thread_count", lambda: 3)
+
+    def noted(job, state, **options):
+        records = run(job, state, **options)
+        sizes.append(records.active.nbytes + records.nonfinite.nbytes)
+        return records
+
+    monkeypatch.setattr(mlp.kernels, "train_mlp", noted)
+    backend = BACKENDS[-1]
+    result = trained(backend=backend, record_every=4)
+    assert result.step.tolist() == [0, 4, 8, 12, 16, 20, 24, 28, 30]
+    assert max(sizes) <= 2000
+    assert result.loss.shape == (3, 9)
+    assert np.isfinite(result.loss).all()
+
+
 BAD_X, BAD_Y = X.copy(), Y.copy()
 BAD_X[3, 1], BAD_Y[7] = np.nan, -np.inf
 
@@ -201,7 +240,23 @@ BAD_X[3, 1], BAD_Y[7] = np.nan, -np.inf
         ((X, Y), {"widths": ()}, ShapeError, "widths is empty"),
         ((X, Y), {"widths": (3, 0)}, ValueError, "a width is 0"),
         ((X, Y), {"steps": -1}, ValueError, "steps is -1"),
-        ((X, Y), {"eps": 1e-50}, ValueError, "eps is 0.0 for replica 0"),
+        ((X, Y), {"eps": 1e-50}, ValueError, "eps is 1e-50 for replica 0, which rounds to 0 in float32; expected eps > 0"),
+        ((X, Y), {"beta": 1 - 1e-9}, ValueError, "beta is 0.999999999 for replica 0, which rounds to 1 in float32"),
+        (
+            (X, Y),
+            {"beta2": [0.9, 1 - 1e-9, 0.9]},
+            ValueError,
+            "beta2 is 0.999999999 for replica 1, which rounds to 1",
+        ),
+        ((X, Y), {"lr": 1e39}, ValueError, "lr is 1e[+]39 for replica 0, which rounds to inf in float32"),
+        (
+            (X, Y),
+            {"gamma": [1, 1e-50, 1]},
+            ValueError,
+            "1e-50 and delta 0 of replica 1 give targets that are all 0 in float32",
+        ),
+        ((X, Y), {"gamma": 1e-9, "delta": 1}, ValueError, "delta 1 of replica 0 give targets that are all 1 in float32"),
+        ((X, np.ones(120)), {"gamma": 1e-50, "standardize": False}, ValueError, "targets that are all 0 in float32"),
         ((X, Y), {"record_every": 0}, ValueError, "record_every is 0"),
         ((X, Y), {"seeds": [1, 1]}, ValueError, "replicas 0 and 1 both have the seed 1 and the same settings"),
         ((X, Y), {"seeds": [1, -1]}, ValueError, "non-negative integer"),

@@ -235,6 +235,42 @@ def test_over_leaves_the_net_as_it_was():
         assert_array_equal(a, copy)
 
 
+def test_over_counts_under_no_graph_and_takes_lists():
+    net = nn.Sequential(dense(3, 5, make_rng()), linear(5, 1, make_rng()))
+    X = make_rng(1).normal(size=(20, 3))
+    expected = UnitActivity.over(net, X, warn=False).report()
+    with engine.no_graph():
+        assert UnitActivity.over(net, X.tolist(), batch=7, warn=False).report() == expected
+        assert net(X).node is None  # and it is no_graph still
+
+
+@pytest.mark.parametrize(
+    ("X", "batch", "error", "sentence"),
+    [
+        (np.ones((0, 3)), 4096, ShapeError, r"at least one, got shape \(0, 3\)"),
+        (np.ones(3), 4096, ShapeError, r"rows X \(..., N, I\), at least one, got shape \(3,\)"),
+        (np.ones((2, 3)), 0, ValueError, "batch is 0; expected a whole number from 1"),
+        (np.ones((2, 3)), 1.5, TypeError, "batch must be a whole number, got 1.5"),
+    ],
+)
+def test_over_refuses_what_it_cannot_count(X, batch, error, sentence):
+    with pytest.raises(error, match=sentence):
+        UnitActivity.over(nn.Sequential(dense(3, 5, make_rng())), X, batch=batch)
+
+
+def test_layers_have_the_names_of_the_net_that_was_called():
+    inner, outer = dense(3, 5, make_rng()), dense(5, 5, make_rng(1))
+    net = nn.Sequential(inner, outer)
+    part = nn.Sequential(outer)
+    X = make_rng(2).normal(size=(20, 3))
+    for _ in range(2):
+        for asked, x, layers in ((net, X, ["0", "1"]), (part, X @ np.ones((3, 5)), ["0"])):
+            activity = UnitActivity()
+            activity.update(asked(x))
+            assert [row.layer for row in activity.report()] == layers
+            assert [row.layer for row in UnitActivity.over(asked, x, warn=False).report()] == layers
+
+
 @pytest.mark.parametrize("what", ["array", "leaf", "no graph", "number"])
 def test_update_needs_a_graph(what):
     net = dense(2, 3, make_rng())

@@ -105,6 +105,19 @@ def test_a_single_row_or_number_is_refused_in_the_same_words():
                 kind(3, 2, rng=make_rng())(x)
 
 
+@pytest.mark.parametrize("name", ["torch_default", "he", "xavier", "lecun", "rai"])
+def test_initialisers_go_by_name_too(name):
+    by_name, by_function = (nn.Linear(4, 3, rng=make_rng(), init=given) for given in (name, getattr(init, name)))
+    assert_array_equal(by_name.W.data, by_function.W.data)
+    assert_array_equal(by_name.b.data, by_function.b.data)
+
+
+@pytest.mark.parametrize("given", ["He", None, 0.1])
+def test_an_unknown_initialiser_is_refused(given):
+    with pytest.raises(ValueError, match=r"init was given .*; expected one of torch_default, he, .*, or a function of init.py"):
+        nn.Dense(4, 3, rng=make_rng(), init=given)
+
+
 @pytest.mark.parametrize(("inputs", "outputs"), [(0, 1), (1, 0), (-1, 2)])
 def test_a_layer_needs_inputs_and_outputs(inputs, outputs):
     with pytest.raises(ShapeError, match=f"at least one input and one output, got {inputs} and {outputs}"):
@@ -239,6 +252,49 @@ def test_a_shared_layer_is_listed_and_named_once():
     assert_allclose(net(x).data, np.maximum(middle @ shared.W.data + shared.b.data, 0), rtol=1e-13, atol=1e-14)
     net(x).sum().backward()
     assert shared.W.grad.shape == (3, 3)
+
+
+def test_a_layer_of_two_nets_has_the_names_of_the_net_that_is_asked(tmp_path):
+    first, second, norm = linear_of(3, 4, 0), linear_of(4, 4, 1), nn.BatchNorm(4, rng=make_rng(), dtype=np.float64)
+    net = nn.Sequential(first, nn.Residual(second, norm))
+    own = ["0.W", "0.b", "1.0.W", "1.0.b", "1.1.scale", "1.1.shift"]
+    assert names(net) == own
+    nn.save(tmp_path / "net.npz", net)
+    whole, part = nn.Sequential(net, linear_of(4, 1, 2)), nn.Sequential(net.layers[1])
+    assert names(part) == ["0.0.W", "0.0.b", "0.1.scale", "0.1.shift"]
+    assert [b.name for b in part.buffers()] == ["0.1.running_mean", "0.1.running_variance"]
+    assert names(whole) == [f"0.{name}" for name in own] + ["1.W", "1.b"]
+    assert names(net) == own
+    names(part)
+    nn.load(tmp_path / "net.npz", net)
+    assert names(second) == ["W", "b"]
+    net(random_input(5, 3))  # a call asks too
+    assert [p.name for p in second.own_parameters()] == ["1.0.W", "1.0.b"]
+
+
+class Wrapped(nn.Layer):
+    """A layer that a user might write around a net, which it calls as anybody would."""
+
+    def __init__(self, *layers):
+        self.inside = nn.Sequential(*layers)
+
+    def children(self):
+        return [self.inside]
+
+    def forward(self, x):
+        return self.inside(x)
+
+
+def test_a_net_that_is_called_inside_another_has_the_names_of_the_outer_one():
+    net = nn.Sequential(linear_of(3, 3, 0), Wrapped(linear_of(3, 3, 1)), linear_of(3, 3, 2))
+    other = nn.Sequential(*net.layers[1:])
+    for asked, W in ((net, "1.0.W"), (other, "0.0.W"), (net, "1.0.W")):
+        asked(random_input(5, 3))
+        assert net.layers[1].inside.layers[0].W.name == W
+
+
+def linear_of(inputs, outputs, seed):
+    return nn.Linear(inputs, outputs, rng=make_rng(seed), dtype=np.float64)
 
 
 def test_replica_and_plain_parameters_do_not_mix():
@@ -377,6 +433,14 @@ def test_a_plain_batch_norm_refuses_replicas():
         nn.BatchNorm(3, rng=make_rng())(random_input(2, 4, 3))
 
 
+@pytest.mark.parametrize(("seeds", "rows"), [([1], (4, 8)), ([1, 2], (3, 8)), ([1, 2], (1, 2, 8))])
+def test_batch_norm_refuses_a_batch_that_would_change_the_shape_of_its_statistics(seeds, rows):
+    norm = nn.BatchNorm(3, rng=init.replicas(seeds))
+    with pytest.raises(ShapeError, match=r"BatchNorm's statistics are \(., 1, 3\), those of this batch .* make the net with"):
+        norm(random_input(*rows, 3))
+    assert [b.shape for b in norm.buffers()] == [(len(seeds), 1, 3)] * 2
+
+
 def test_replicas_of_batch_norm_share_raw_inputs():
     layer = nn.BatchNorm(3, rng=init.replicas([1, 2]), dtype=np.float64)
     x = random_input(5, 3)
@@ -449,6 +513,12 @@ def test_predict_takes_empty_data_and_refuses_a_single_row():
     assert net.predict(np.ones((0, 2))).shape == (0, 3)
     with pytest.raises(ShapeError, match=r"\(..., N, I\), got \(2,\); one row is X\[None, :\]"):
         net.predict(np.ones(2))
+
+
+@pytest.mark.parametrize(("batch", "error"), [(0, ValueError), (-1, ValueError), (2.5, TypeError), ("all", TypeError)])
+def test_predict_needs_a_count_of_rows(batch, error):
+    with pytest.raises(error, match=r"batch (is|must be) .*whole number"):
+        linear_of(3, 1, 0).predict(np.ones((4, 3)), batch=batch)
 
 
 def test_predict_takes_lists():

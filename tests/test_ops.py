@@ -134,6 +134,28 @@ def test_affine_slopes(xs):
     check(ops.affine, *xs)
 
 
+@pytest.mark.parametrize("side", [1, 20])  # a small layer, and one that BLAS multiplies
+@pytest.mark.parametrize("op", [ops.affine, ops.affine_relu])
+def test_affine_refuses_biases_that_are_no_row_of_units(op, side, backend):
+    x, W = Tensor(np.ones((8 * side, 3 * side))), np.ones((3 * side, 5 * side))
+    for b in (0.0, np.ones(5 * side), np.ones((8 * side, 5 * side)), np.ones((4, 1, 5 * side)), np.ones((1, 1, 5 * side))):
+        with pytest.raises(ShapeError, match=r"xW is \(..., B, O\) = .*, so b must be \(..., 1, O\) = .*, got"):
+            op(x, W, b)
+
+
+@pytest.mark.parametrize("op", [ops.affine, ops.affine_relu])
+def test_affine_refuses_weights_that_are_no_matrix(op, backend):
+    for W in (np.ones(3), 2.0, np.ones((3, 3, 2))[:, :2], np.float64(2)):
+        with pytest.raises(ShapeError, match=r"xW \+ b needs x \(..., B, I\) and W \(..., I, O\), got \(7, 3\) and"):
+            op(Tensor(np.ones((7, 3))), W, np.ones((1, 2)))
+
+
+def test_affine_relu_refuses_a_bias_of_another_dtype():
+    x, W = np.ones((200, 30)), np.ones((30, 200))
+    with pytest.raises(TypeError, match="z is float64 and b is float32; give both one dtype"):
+        ops.affine_relu.raw(x, W, np.zeros((1, 200), np.float32))
+
+
 @pytest.mark.parametrize("op", [ops.affine, ops.affine_relu])
 @pytest.mark.parametrize(("x", "W"), [((3, 1), (3, 4)), ((1, 1), (3, 4)), ((5, 1), (5, 2)), ((4, 3), (2, 5))])
 def test_affine_refuses_inner_axes_that_differ(op, x, W):

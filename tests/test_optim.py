@@ -1,7 +1,9 @@
 """Optimisers against their textbook forms, per-replica hyper-parameters, what is refused, and graphs that stay true."""
 
+import copy
 import gc
 import math
+import pickle
 
 import numpy as np
 import pytest
@@ -270,6 +272,27 @@ def test_no_parameters_are_refused(make):
         make([], 0.1)
 
 
+@pytest.mark.parametrize(
+    ("parameters", "said"),
+    [
+        (nn.Linear(1, 1, rng=np.random.default_rng(0)), "one Linear that is no list"),
+        (Tensor([1.0, 2.0]), "one Tensor that is no list"),
+        ([np.ones((1, 1))], "a ndarray at position 0"),
+        ([Tensor([1.0]), 2 * Tensor([1.0])], "at position 1 a tensor computed by mul"),
+    ],
+)
+def test_only_leaf_tensors_are_parameters(parameters, said):
+    with pytest.raises(TypeError, match=f"SGD takes a list of leaf tensors, such as net.parameters.*; it was given {said}"):
+        optim.SGD(parameters, 0.1)
+
+
+def test_a_beta_that_is_1_in_the_dtype_of_the_parameters_is_refused():
+    beta = 1 - 1e-9
+    optim.HeavyBall([Tensor([1.0])], 0.1, beta)
+    with pytest.raises(ValueError, match=r"HeavyBall was given beta=0\.999999999, which rounds to 1\.0 in float32"):
+        optim.HeavyBall([Tensor([1.0], dtype="float32")], 0.1, beta)
+
+
 # ------------------------------------------------------------------------------------------------------- gradients
 
 
@@ -402,6 +425,60 @@ def test_an_array_of_which_a_parameter_is_a_part_is_not_written(make):
 
 
 @every_optimiser
+def test_a_read_only_array_is_a_parameter_that_is_never_written(make):
+    mine = np.ones((3, 2))
+    mine.flags.writeable = False
+    p, twin = Tensor(mine, "p"), Tensor(np.ones((3, 2)), "twin")
+    del mine  # so that nothing but the optimiser would hold it
+    opts = make([p], 0.1), make([twin], 0.1)
+    for _ in range(4):
+        for parameter, opt in zip((p, twin), opts, strict=True):
+            (parameter * parameter).sum().backward()
+            opt.step()
+    assert_array_equal(p.data, twin.data)
+
+
+@pytest.mark.parametrize("new", [np.ones((2, 2)), np.ones((400, 400)), np.ones((4, 4), np.float32), np.ones(4)])
+@pytest.mark.parametrize("kind", [optim.HeavyBall, optim.Nesterov, optim.EMAMomentum, optim.Adam])
+def test_a_parameter_that_is_no_longer_what_its_state_was_made_for_is_refused(kind, new):
+    first, second = two_parameters()
+    second.data = np.ones((4, 4))
+    opt = kind([second, first], 0.1)
+    for data in (second.data, new, new):
+        second.data = data
+        (first.sum() * second.sum()).backward() if data.dtype == float else setattr(second, "grad", np.ones_like(data))
+        if data is not new:
+            opt.step()
+            continue
+        before, state = first.data, opt.state_arrays()
+        with pytest.raises(ShapeError, match=r"parameter second was float64 \(4, 4\) .* is now float.*; make a new"):
+            opt.step()
+        assert first.data is before
+        for name, array in opt.state_arrays().items():
+            assert_array_equal(array, state[name])
+
+
+@pytest.mark.parametrize("shape", [(3, 3, 1), (1, 3, 1), (3, 1), (2, 2, 3, 1)])
+def test_a_parameter_of_other_replicas_than_the_rates_is_refused(shape):
+    p = nn.Linear(3, 1, rng=init.replicas([1, 2])).W
+    opt = optim.SGD([p], [0.1, 0.2])
+    p.data = np.ones(shape, np.float32)
+    p.grad = np.ones(shape, np.float32)
+    with pytest.raises(ShapeError, match=r"parameter W is now of shape .*, but lr has 2 values, one a replica"):
+        opt.step()
+    assert (p.data == 1).all()
+
+
+def test_without_state_a_parameter_may_change_its_shape():
+    p = Tensor(np.ones((2, 2)), "p")
+    opt = optim.SGD([p], 0.5)
+    for shape in ((2, 2), (3, 1, 4), (5,)):
+        p.data, p.grad = np.ones(shape), np.ones(shape)
+        opt.step()
+        assert_array_equal(p.data, np.full(shape, 0.5))
+
+
+@every_optimiser
 def test_a_loop_alternates_between_two_buffers(make):
     net = small_net()
     opt = make(net.parameters(), 0.1)
@@ -471,3 +548,22 @@ def test_a_state_that_was_taken_stays_what_it_was(kind):
         one.step()
     for name, array in taken.items():
         assert_array_equal(array, copies[name])
+
+
+@pytest.mark.parametrize("copied", [copy.deepcopy, lambda both: pickle.loads(pickle.dumps(both))], ids=["deepcopy", "pickle"])
+@every_optimiser
+def test_a_copied_optimiser_goes_on_after_a_step(make, copied):
+    net = small_net()
+    opt = make(net.parameters(), 0.1)
+    X, y = batches(4)
+    losses.mse(net(X[0]), y[0]).backward()
+    opt.step()
+    both = (net, opt), copied((net, opt))
+    with pytest.raises(GraphError, match="already used by the previous step"):
+        both[1][1].step()
+    for one, o in both:
+        for k in range(1, 4):
+            losses.mse(one(X[k]), y[k]).backward()
+            o.step()
+    for p, q in zip(net.parameters(), both[1][0].parameters(), strict=True):
+        assert_array_equal(p.data, q.data)

@@ -130,3 +130,14 @@ def test_a_division_by_zero_is_no_error(backend):
     zero = np.zeros_like(x)
     new = kernels.optimiser_step("adam", x, zero, list(values.values()), zero.copy(), zero.copy())
     assert np.isnan(new).all()  # 0/0, as IEEE arithmetic has it
+
+
+@pytest.mark.parametrize("which", ["x", "g"])
+@pytest.mark.parametrize("written", ["out", "state"])
+def test_what_is_written_may_not_overlap_an_input_that_is_not_contiguous(backend, which, written):
+    memory = np.arange(16.0).reshape(4, 4)
+    inputs = {"x": np.ones((4, 4)), "g": np.ones((4, 4))} | {which: memory.T}
+    out, v = (memory, np.zeros((4, 4))) if written == "out" else (None, memory)
+    with pytest.raises(ValueError, match=f"{'out' if written == 'out' else 'v'} overlaps an input"):
+        kernels.optimiser_step("heavy_ball", inputs["x"], inputs["g"], [0.1, 0.9], v, out=out)
+    assert_array_equal(memory, np.arange(16.0).reshape(4, 4))

@@ -2,9 +2,11 @@
 
 import numpy as np
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 from numpy.testing import assert_array_equal
 
-from minirelu import init, losses, monitor, nn, ops, optim, train
+from minirelu import init, losses, monitor, nn, ops, optim, products, train
 
 ROWS, INPUTS, BATCH, STEPS = 37, 5, 11, 200
 SEEDS = (11, 12, 13, 14)
@@ -121,6 +123,54 @@ def test_sums_over_the_batch_have_one_order(batch, units, dtype):
     ):
         for a, b in zip(many, one, strict=True):
             assert_array_equal(a[3], b)
+
+
+LAYOUTS = {
+    "rows apart": lambda a: np.repeat(a, 2, axis=-2)[..., ::2, :],
+    "columns apart": lambda a: np.repeat(a, 2, axis=-1)[..., ::2],
+    "part of the columns": lambda a: np.concatenate([a, a], axis=-1)[..., : a.shape[-1]],
+    "columns first": lambda a: np.ascontiguousarray(a.swapaxes(-1, -2)).swapaxes(-1, -2),
+    "columns first, apart": lambda a: np.repeat(a, 2, axis=-1).swapaxes(-1, -2).copy().swapaxes(-1, -2)[..., ::2],
+    "rows reversed": lambda a: a[..., ::-1, :].copy()[..., ::-1, :],
+    "columns reversed": lambda a: a[..., ::-1].copy()[..., ::-1],
+    "one row for all": lambda a: np.broadcast_to(a[..., :1, :], a.shape),
+    "one column for all": lambda a: np.broadcast_to(a[..., :1], a.shape),
+}
+every_layout = pytest.mark.parametrize("lay", LAYOUTS.values(), ids=LAYOUTS.keys())
+
+
+@every_layout
+@given(st.integers(0, 2**32 - 1), *[st.integers(1, 40)] * 3, st.sampled_from([np.float32, np.float64]))
+def test_products_of_strided_stacks_are_those_of_their_matrices(lay, seed, rows, inner, columns, dtype):
+    rng = np.random.default_rng(seed)
+    a, b = (lay(rng.normal(size=shape).astype(dtype)) for shape in ((3, rows, inner), (3, inner, columns)))
+    for left, right in ((a, b), (a[1], b), (a, b[1]), (b.swapaxes(-1, -2), a.swapaxes(-1, -2))):
+        together = products.times(left, right)
+        for r in range(3):
+            alone = products.times(left[r] if left.ndim > 2 else left, right[r] if right.ndim > 2 else right)
+            assert_array_equal(together[r], alone)
+    for r in range(3):
+        assert_array_equal(products.row_sums(a)[r], products.row_sums(a[r]))
+
+
+@every_layout
+@pytest.mark.parametrize("shared", [False, True])
+@pytest.mark.parametrize(("width", "batch"), [(3, 7), (64, 130)])
+def test_a_replica_of_strided_inputs_is_the_net_alone(lay, width, batch, shared):
+    rng = np.random.default_rng(3)
+    x, t = (lay(rng.normal(size=(3, batch, n)).astype(np.float32)) for n in (6, 2))
+    x = x[1] if shared else x
+
+    def gradients(rng, x, t):
+        layers = nn.BatchNorm(6, rng=rng), nn.Dense(6, width, rng=rng), nn.Residual(nn.Dense(width, width, rng=rng))
+        net = nn.Sequential(*layers, nn.Linear(width, 2, rng=rng))
+        losses.mse(net(x), t).backward()
+        return [p.grad for p in net.parameters()] + [b.data for b in net.buffers()]
+
+    together = gradients(init.replicas([5, 6, 7]), x, t)
+    for r in range(3):
+        for many, one in zip(together, gradients(np.random.default_rng(5 + r), x if shared else x[r], t[r]), strict=True):
+            assert_array_equal(many[r], one)
 
 
 def affine_gradients(x, g):

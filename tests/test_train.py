@@ -129,8 +129,35 @@ def test_bad_seeds_are_refused(seeds):
 @pytest.mark.parametrize("options", [{"batch": 0}, {"batch": 2, "steps": -1}, {"batch": 2, "start": -1}])
 def test_bad_numbers_are_refused(options):
     X, y = numbered(5)
-    with pytest.raises(ValueError, match="expected batch >= 1 and the others >= 0"):
+    with pytest.raises(ValueError, match=r"(batch|steps|start) is (0|-1); expected a whole number from [01] to below"):
         train.minibatches(X, y, seeds=0, **options)
+
+
+@pytest.mark.parametrize("options", [{"batch": 2.5}, {"batch": "2"}, {"batch": 2, "start": 0.5}, {"batch": 2, "steps": "all"}])
+def test_what_is_no_count_is_refused(options):
+    X, y = numbered(5)
+    with pytest.raises(TypeError, match="must be a whole number, got"):
+        train.minibatches(X, y, seeds=0, **options)
+
+
+def test_lists_are_taken():
+    X, y = numbered(5)
+    for (x, t), (u, v) in zip(
+        train.minibatches(X.tolist(), y.tolist(), 3, 0, 4), train.minibatches(X, y, 3, 0, 4), strict=True
+    ):
+        assert_array_equal(x, u)
+        assert_array_equal(t, v)
+
+
+@pytest.mark.parametrize("options", [{"steps": None}, {"steps": 1.5}, {"steps": 3, "batch": 0}, {"steps": 3, "every": 0}])
+def test_fit_refuses_what_is_no_count(options):
+    net = nn.Linear(1, 1, rng=np.random.default_rng(0))
+    opt = optim.SGD(net.parameters(), 0.1)
+    with pytest.raises((TypeError, ValueError), match=r"(steps|batch|every) (must be|is) .*whole number"):
+        train.fit(net, opt, [[1.0], [2.0]], [[1.0], [2.0]], seeds=0, **options)
+    assert opt.steps == 0
+    train.fit(net, opt, [[1.0], [2.0]], [[1.0], [2.0]], seeds=0, steps=2)
+    assert opt.steps == 2
 
 
 def test_the_seeds_of_replicas_are_seeds_of_minibatches():

@@ -15,9 +15,9 @@ from typing import Any
 import numpy as np
 
 from .. import losses
-from ..backend import array_module
+from ..backend import array_module, is_array
 from ..engine import Array
-from ..errors import ShapeError
+from ..errors import ShapeError, whole
 from ..init import seed_array
 from ..kernels.philox import batch_rows
 from ..nn import Layer
@@ -32,10 +32,12 @@ def minibatches(
 ) -> Iterator[tuple[Array, Array]]:
     """Pairs (x, t) for the steps start, start + 1, …, `steps` of them (None: without end).
 
-    X (N, I), y (N, O). With one seed x is (B, I) and t (B, O); with R seeds, one a replica, (R, B, I) and (R, B, O), and
-    y may be (R, N, O), targets of each replica's own. The batch of a step depends on the seed and the step alone.
-    Raises `ShapeError` or `ValueError` before the first batch.
+    X (N, I), y (N, O), arrays or lists. With one seed x is (B, I) and t (B, O); with R seeds, one a replica, (R, B, I) and
+    (R, B, O), and y may be (R, N, O), targets of each replica's own. The batch of a step depends on the seed and the step
+    alone.
+    Raises `ShapeError`, `ValueError` or `TypeError` before the first batch.
     """
+    X, y = (a if is_array(a) else np.asarray(a) for a in (X, y))
     keys = seed_array(seeds)
     replicas = keys.shape  # () or (R,)
     if X.ndim != 2 or y.ndim < 2 or y.shape[-2] != len(X) or y.shape[:-2] not in ((), replicas) or not 0 < len(X) < 2**32:
@@ -43,8 +45,8 @@ def minibatches(
             f"minibatches takes X (N, I) and y (N, O) or, with R seeds, (R, N, O), with N >= 1 rows; got X {X.shape}, "
             f"y {y.shape} and seeds of shape {replicas}; a column of targets is y.reshape(-1, 1)"
         )
-    if batch < 1 or start < 0 or (steps is not None and steps < 0):
-        raise ValueError(f"got batch={batch}, steps={steps}, start={start}; expected batch >= 1 and the others >= 0")
+    batch, start = whole("batch", batch, 1), whole("start", start, 0, 2**64)
+    steps = None if steps is None else whole("steps", steps, 0, 2**64)
     return _batches(X, y, batch, keys, steps, start)
 
 
@@ -79,10 +81,11 @@ def fit(
     """Train until `opt` has made `steps` steps in all; a resumed optimiser goes on where it stopped.
 
     `callback(step, loss)` is called with the step's loss Tensor, its graph still whole, before the first step's update,
-    then before every `every`-th and before the last one.
+    then before every `every`-th and before the last one. Raises as `minibatches`.
     """
-    X, y = (a.astype(net.parameters()[0].data.dtype, copy=False) for a in (X, y))
-    first = opt.steps
+    dtype = net.parameters()[0].data.dtype
+    X, y = ((a if is_array(a) else np.asarray(a)).astype(dtype, copy=False) for a in (X, y))
+    steps, every, first = whole("steps", steps, 0, 2**64), whole("every", every, 1), opt.steps
     for step, (x, t) in enumerate(minibatches(X, y, batch, seeds, max(steps - first, 0), first), first):
         value = loss(net(x), t)
         if callback is not None and (step == first or step % every == 0 or step == steps - 1):

@@ -7,6 +7,7 @@ net = result.net(3)                            # replica 3 as an nn.Sequential
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
@@ -20,10 +21,12 @@ from ..init import Initialiser
 from ..kernels.train_mlp import EVALUATED, Job, Net, OnProgress, Records, State, fresh
 from . import with_engine
 from .nets import build, rebuilt
-from .settings import Data, Setup, check_targets, prepared, setup
+from .settings import Data, Setup, check_rounded, check_targets, prepared, setup, table
 
-# Bytes that the arrays of the replicas trained together may take, besides their results.
+# Bytes that the arrays of the replicas trained together may take, besides their results; and again their records of units,
+# which are reduced to results whenever so many have come together.
 MEMORY = 1 << 28
+RECORDED = 16  # bytes a unit and record: two counts
 
 Number = float | Sequence[float] | np.ndarray
 
@@ -66,8 +69,8 @@ class TrainResult:
         )
 
     def predict(self, r: int, X: Any) -> np.ndarray:
-        """Replica r's predictions (N,) for raw rows X (N, I), in the units of y."""
-        outputs = self.net(r).predict(self.x_scaler.transform(X)).astype(np.float64)
+        """Replica r's predictions (N,) for raw rows X (N, I), standardised in float64 as in training, in the units of y."""
+        outputs = self.net(r).predict(self.x_scaler.transform(table("X", X))).astype(np.float64)
         return self.y_scaler.inverse_transform((outputs - self.delta[r]) / self.gamma[r])[:, 0]
 
 
@@ -119,8 +122,9 @@ def train_mlp(
     by default on all rows, or if there are more than 4096, on 4096 of them drawn by seed 0.
 
     `backend`: "numba" (one compiled loop), "engine" (nets and optimisers of this library), "reference" (plain NumPy),
-    "cuda" (a block of the GPU a replica; tested on a CPU only, see docs/cuda.md), or "auto": numba where it can run, else the
-    engine. Replicas are trained in chunks, so that memory stays bounded.
+    "cuda" (a block of the GPU a replica; tested on a CPU only, see docs/cuda.md), or "auto": the choice of `kernels.using`,
+    numba where it can run, else the engine. Replicas are trained in chunks, and long records are made in stretches, so that
+    memory besides the result stays bounded; with `units` the result has 16 bytes for each unit, record and replica.
     `on_progress(done, total, loss, dead)` hears of replica-steps, and of the latest mean error and share of dead units.
 
     Raises `ShapeError`, `ValueError`, `TypeError` or `BackendUnavailableError` with a sentence before anything runs.
@@ -129,12 +133,22 @@ def train_mlp(
     numbers = {"lr": lr, "beta": beta, "beta2": beta2, "eps": eps, "gamma": gamma, "delta": delta}
     numbers |= {"init_scale": init_scale, "bias_shift": bias_shift}
     given = setup(
-        data.X.shape[1], len(data.X), widths, block, batch_norm, optimizer, init, backend,
-        batch, steps, record_every, seeds, numbers,
-    )  # fmt: skip
+        inputs=data.X.shape[1],
+        rows=len(data.X),
+        widths=widths,
+        block=block,
+        batch_norm=batch_norm,
+        optimizer=optimizer,
+        init=init,
+        backend=backend,
+        batch=batch,
+        steps=steps,
+        record_every=record_every,
+        seeds=seeds,
+        numbers=numbers,
+    )
+    check_rounded(given.numbers, data.X.dtype)
     check_targets(data.y, given.numbers["gamma"], given.numbers["delta"], data.X.dtype)
-    rounded = {name: given.numbers[name].astype(data.X.dtype).astype(np.float64) for name in ("lr", "eps")}
-    kernels.training_checks.check_settings(rounded)  # 1e-50 is 0 in float32
     parts = [
         _trained(given, data, part, units, heard)
         for part, heard in _chunks(given, data, on_progress or (lambda done, total, loss, dead: None))
@@ -165,7 +179,7 @@ def _bytes(given: Setup, data: Data) -> int:
     """What one replica needs while it is trained: records, parameters and state, and with the engine also the passes."""
     item, units = data.X.itemsize, sum(given.net.widths)
     parameters = sum(i * o for i, o in given.net.shapes()) * item
-    bytes_ = 16 * units * len(given.record_at) + 6 * parameters
+    bytes_ = min(RECORDED * units * len(given.record_at), MEMORY) + 6 * parameters
     if given.backend == "engine":
         rows = max(given.batch, min(len(data.X_eval), EVALUATED))
         bytes_ += (3 * units + data.X.shape[1]) * rows * item + 3 * len(data.X) * item
@@ -192,14 +206,32 @@ def initial(given: Setup, part: slice, dtype: Any) -> State:
 
 
 def _trained(given: Setup, data: Data, part: slice, units: bool, on_progress: OnProgress) -> tuple[State, tuple[Any, ...]]:
+    """The replicas of `part` at the end, and what is kept of their records: (R, T, …) each."""
     job, state = _job(given, data, part), initial(given, part, data.X.dtype)
-    if given.backend == "engine":
-        records = with_engine.run(job, state, on_progress)
-    else:
-        records = kernels.train_mlp(job, state, backend=given.backend, on_progress=on_progress)
-    kept = (records.active, records.nonfinite) if units else ()
+    run: Callable[..., Records] = with_engine.run
+    if given.backend != "engine":
+        run = functools.partial(kernels.train_mlp, backend=given.backend)
+    kept = []
+    for stretch, heard in _stretches(job, on_progress):
+        records = run(stretch, state, on_progress=heard)
+        own = (records.active, records.nonfinite) if units else ()
+        kept.append((records.loss, *counted(records, given.net.widths, len(data.X_eval)), *own))
     state.slots = []  # they are not needed any more
-    return state, (records.loss, *counted(records, given.net.widths, len(data.X_eval)), *kept)
+    return state, tuple(np.concatenate(arrays, axis=1) for arrays in zip(*kept, strict=True))
+
+
+def _stretches(job: Job, on_progress: OnProgress) -> Iterator[tuple[Job, OnProgress]]:
+    """The job in stretches whose records fit `MEMORY`, each with an `on_progress` that counts from its beginning."""
+    R, last, begun = len(job.seeds), int(job.record_at[-1]), 0
+    most = max(1, MEMORY // (RECORDED * sum(job.net.widths) * R))
+    for t in range(0, len(job.record_at), most):
+        record_at = job.record_at[t : t + most]
+
+        def heard(done: int, total: int, loss: float, dead: float, begun: int = begun) -> None:
+            on_progress(R * begun + done, R * last, loss, dead)
+
+        yield job._replace(record_at=record_at), heard
+        begun = int(record_at[-1])
 
 
 def counted(records: Records, widths: tuple[int, ...], rows: int) -> tuple[np.ndarray, ...]:
@@ -219,6 +251,19 @@ def _result(given: Setup, data: Data, parts: list[tuple[State, tuple[Any, ...]]]
     named = dict(zip(parameters, made[: len(parameters)], strict=True))
     buffers = dict(zip(running, made[len(parameters) :], strict=True))
     return TrainResult(
-        loss, dead, linear, nonfinite, given.record_at, named, buffers, len(data.X_eval),
-        given.numbers["gamma"], given.numbers["delta"], data.x_scaler, data.y_scaler, given.net, given.backend, *kept,
-    )  # fmt: skip
+        loss=loss,
+        dead=dead,
+        linear=linear,
+        nonfinite=nonfinite,
+        step=given.record_at,
+        parameters=named,
+        buffers=buffers,
+        samples=len(data.X_eval),
+        gamma=given.numbers["gamma"],
+        delta=given.numbers["delta"],
+        x_scaler=data.x_scaler,
+        y_scaler=data.y_scaler,
+        shape=given.net,
+        backend=given.backend,
+        **dict(zip(("active", "nonfinite_rows"), kept, strict=False)),
+    )

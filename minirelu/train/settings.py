@@ -1,11 +1,12 @@
-"""What `train_mlp` makes of its arguments before anything runs: a `Setup`, or a sentence about what is wrong.
+"""What `train_mlp` makes of its arguments before anything runs: `Data` and a `Setup`, or a sentence about what is wrong.
 
-- `setup(X, y, ...)`: data standardised and cast, every setting as an array of R, names and counts checked.
+- `prepared(X, y, ...)`: rows and targets checked, standardised and cast.
+- `setup(...)`: every setting as an array of R, names and counts checked.
+- `check_rounded(...)`, `check_targets(...)`: whether settings and targets still mean something in the dtype.
 """
 
 from __future__ import annotations
 
-import operator
 from collections.abc import Sequence
 from typing import Any, NamedTuple
 
@@ -13,19 +14,12 @@ import numpy as np
 
 from .. import init, kernels
 from ..data.table import nearest
-from ..errors import ShapeError
+from ..errors import ShapeError, whole
 from ..init import Initialiser, seed_array
 from ..kernels.optimiser_step import RULES
 from ..kernels.train_mlp import Net
 from ..scalers import IdentityScaler, StandardScaler
 
-INITS: dict[str, Initialiser] = {
-    "torch_default": init.torch_default,
-    "he": init.he,
-    "xavier": init.xavier,
-    "lecun": init.lecun,
-    "rai": init.rai,
-}
 BACKENDS = ("auto", "engine", *kernels.BACKENDS)
 EVALUATED_AT_MOST = 4096
 
@@ -55,16 +49,28 @@ class Setup(NamedTuple):
 
 
 def setup(
-    inputs: int, rows: int, widths: Any, block: str, batch_norm: bool, optimizer: str, init: Any, backend: str,
-    batch: Any, steps: Any, record_every: Any, seeds: Any, numbers: dict[str, Any],
-) -> Setup:  # fmt: skip
+    *,
+    inputs: int,
+    rows: int,
+    widths: Any,
+    block: str,
+    batch_norm: bool,
+    optimizer: str,
+    init: Any,
+    backend: str,
+    batch: Any,
+    steps: Any,
+    record_every: Any,
+    seeds: Any,
+    numbers: dict[str, Any],
+) -> Setup:
     """Raises `ValueError` (`ShapeError` for lengths), `TypeError` or `BackendUnavailableError`, each one sentence."""
     _among("optimizer", optimizer, RULES)
     _among("block", block, ("dense", "residual"))
     net = Net(inputs, _widths(widths), block == "residual", bool(batch_norm))
     kernels.training_checks.check_net(net)
     batch, steps, record_every = (
-        _whole(name, n, low) for name, n, low in (("batch", batch, 1), ("steps", steps, 0), ("record_every", record_every, 1))
+        whole(name, n, low) for name, n, low in (("batch", batch, 1), ("steps", steps, 0), ("record_every", record_every, 1))
     )
     if batch > rows:
         raise ValueError(f"batch is {batch}, the data has {rows} rows; expected 1 <= batch <= {rows}")
@@ -73,7 +79,16 @@ def setup(
     bounded = {name: values[name] for name in values if name in kernels.training_checks.BOUNDS}
     kernels.training_checks.check_settings(bounded)
     record_at = np.array([*range(0, steps, record_every), steps], np.int64)
-    return Setup(net, optimizer, _initialiser(init), _backend(backend), batch, record_at, keys, values)
+    return Setup(
+        net=net,
+        rule=optimizer,
+        initialiser=_initialiser(init),
+        backend=_backend(backend),
+        batch=batch,
+        record_at=record_at,
+        seeds=keys,
+        numbers=values,
+    )
 
 
 def _among(name: str, value: Any, known: Sequence[str] | dict[str, Any]) -> None:
@@ -82,34 +97,25 @@ def _among(name: str, value: Any, known: Sequence[str] | dict[str, Any]) -> None
         raise ValueError(f"{name} was given {value!r}{near}; expected one of {', '.join(known)}")
 
 
-def _whole(name: str, value: Any, lowest: int) -> int:
-    try:
-        number = operator.index(value)
-    except TypeError:
-        raise TypeError(f"{name} must be a whole number, got {value!r}") from None
-    if not lowest <= number < 2**32:
-        raise ValueError(f"{name} is {number}; expected a whole number from {lowest} to below 2**32")
-    return number
-
-
 def _widths(widths: Any) -> tuple[int, ...]:
     given = [widths] if np.ndim(widths) == 0 else list(widths)
     if not given:
         raise ShapeError("widths is empty; expected the number of units of at least one hidden layer, such as (200,)")
-    return tuple(_whole("a width", width, 1) for width in given)
+    return tuple(whole("a width", width, 1) for width in given)
 
 
 def _initialiser(given: Any) -> Initialiser:
     if callable(given):
         return given
-    _among("init", given, INITS)
-    return INITS[given]
+    _among("init", given, init.NAMED)
+    return init.NAMED[given]
 
 
 def _backend(backend: str) -> str:
     _among("backend", backend, BACKENDS)
     if backend == "auto":
-        return "engine" if kernels.training_backend() == "reference" else "numba"
+        chosen = kernels.training_backend()
+        return "engine" if chosen == "reference" else chosen
     return backend if backend == "engine" else kernels.training_backend(backend)
 
 
@@ -157,7 +163,7 @@ def _all_different(settings: dict[str, np.ndarray]) -> None:
 def prepared(X: Any, y: Any, X_eval: Any, y_eval: Any, standardize: bool, dtype: Any) -> Data:
     """X and y standardised by the statistics of the training rows; raises as `setup`."""
     dtype = _dtype(dtype)
-    X, y = _table("X", X), _column("y", y)
+    X, y = table("X", X), _column("y", y)
     if len(X) != len(y):
         raise ShapeError(f"X has {len(X)} rows and y {len(y)}; give one target a row")
     x_scaler, y_scaler = (StandardScaler(), StandardScaler()) if standardize else (IdentityScaler(), IdentityScaler())
@@ -176,14 +182,38 @@ def prepared(X: Any, y: Any, X_eval: Any, y_eval: Any, standardize: bool, dtype:
     return Data(x, y_scaler.transform(y[:, None])[:, 0], x_eval, scaled, x_scaler, y_scaler)
 
 
+def check_rounded(numbers: dict[str, np.ndarray], dtype: np.dtype) -> None:
+    """Raise `ValueError` if a setting leaves its bounds when it is rounded to `dtype`: 1e-50 is 0 in float32."""
+    for name in ("lr", "beta", "beta2", "eps"):
+        expected, within = kernels.training_checks.BOUNDS[name]
+        with np.errstate(over="ignore"):
+            rounded = numbers[name].astype(dtype).astype(np.float64)
+        wrong = ~(np.isfinite(rounded) & within(rounded))
+        if wrong.any():
+            r = int(wrong.argmax())
+            raise ValueError(
+                f"{name} is {numbers[name][r]} for replica {r}, which rounds to {rounded[r]:g} in {dtype}; "
+                f"expected {expected}, finite, there too"
+            )
+
+
 def check_targets(y: np.ndarray, gamma: np.ndarray, delta: np.ndarray, dtype: np.dtype) -> None:
-    """Raise `ValueError` if a replica's targets γ·y + δ do not fit `dtype`."""
-    with np.errstate(over="ignore"):
-        largest = np.abs(y).max() * gamma + np.abs(delta)
-    if not (largest < np.finfo(dtype).max).all():
-        r = int((~(largest < np.finfo(dtype).max)).argmax())
+    """Raise `ValueError` if a replica's targets γ·y + δ do not fit `dtype`, or if nothing is left of y in them."""
+    with np.errstate(over="ignore", under="ignore"):
+        least, most = ((gamma * extreme + delta).astype(dtype) for extreme in (y.min(), y.max()))
+        vanished = (gamma * np.abs(y).max()).astype(dtype) == 0
+    beyond = ~(np.isfinite(least) & np.isfinite(most))
+    if beyond.any():
+        r = int(beyond.argmax())
         raise ValueError(
             f"gamma {gamma[r]:g} and delta {delta[r]:g} of replica {r} give targets beyond {dtype}; make them smaller"
+        )
+    lost = ((least == most) & (y.min() < y.max())) | (vanished & y.any())  # rounding keeps the order, so all are equal
+    if lost.any():
+        r = int(lost.argmax())
+        raise ValueError(
+            f"gamma {gamma[r]:g} and delta {delta[r]:g} of replica {r} give targets that are all {least[r] + 0:g} in {dtype}; "
+            "make gamma larger, delta smaller, or train with dtype='float64'"
         )
 
 
@@ -196,7 +226,7 @@ def _evaluation(X: np.ndarray, y: np.ndarray, X_eval: Any, y_eval: Any) -> tuple
             return X, y
         rows = np.sort(np.random.default_rng(0).choice(len(X), EVALUATED_AT_MOST, replace=False))
         return X[rows], y[rows]
-    X_eval = _table("X_eval", X_eval)
+    X_eval = table("X_eval", X_eval)
     if X_eval.shape[1] != X.shape[1]:
         raise ShapeError(f"X_eval has {X_eval.shape[1]} columns and X {X.shape[1]}; give the same columns")
     if y_eval is None:
@@ -217,7 +247,7 @@ def _dtype(dtype: Any) -> np.dtype:
     return found
 
 
-def _table(name: str, given: Any) -> np.ndarray:
+def table(name: str, given: Any) -> np.ndarray:
     """`given` as finite float64 (N, I) with at least one row and column."""
     raw = np.asarray(given)
     if raw.ndim != 2 or 0 in raw.shape:
