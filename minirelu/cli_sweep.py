@@ -107,11 +107,13 @@ def show(
     console = Console()
     try:
         axes = looks.axes_of(by)
-        frame = sweep.load(folder, ["data", *axes, *looks.NEEDED])
+        frame = sweep.load(folder, looks.NEEDED)
         if not frame.height:
             fail(console, f"{folder} has no finished runs yet")
         groups = looks.grouped(frame, axes)
         print_table(console, looks.table(groups, axes))
+        if pooled := looks.pooled(frame, axes):
+            say(console, f"A row takes runs together that differ in {', '.join(pooled)}: its interval is not one over seeds.")
         check_place(folder, FIGURE_BYTES)
         names = ", ".join(frame["data"].unique(maintain_order=True).to_list()[:4])
         path = looks.draw(groups, axes, folder, f"{names}: {frame.height:,} runs, means with 95 % intervals")

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
@@ -33,7 +33,7 @@ if TYPE_CHECKING:
     from polars import DataFrame
 
 PLAIN_EVERY = 10.0  # seconds between two plain lines
-NEEDED = ("width", "depth", "dead_share", "mse")  # columns that a group is made of
+NEEDED = (*Run._fields, "dead_share", "mse")  # columns of what is shown
 DRAWN = 12  # lines of a figure, at most
 
 # ---------------------------------------------------------------------------------------------------------- progress
@@ -149,6 +149,11 @@ def grouped(frame: DataFrame, by: Sequence[str]) -> list[Group]:
     ]
 
 
+def pooled(frame: DataFrame, by: Sequence[str]) -> list[str]:
+    """The axes besides `by` and the seed in which the runs of a group may differ."""
+    return [name for name in Run._fields if name not in (*by, "seed") and frame[name].n_unique() > 1]
+
+
 def table(groups: Sequence[Group], by: Sequence[str]) -> Table:
     """One line a group."""
     made = Table(
@@ -188,8 +193,9 @@ def draw(groups: Sequence[Group], by: Sequence[str], folder: Path, title: str) -
         label = ", ".join(f"{name} {_value(v)}" if not isinstance(v, str) else v for name, v in zip(by[1:], rest, strict=True))
         look = {**style(k), "marker": MARKERS[(k + k // 7) % 7], "markersize": 4.5, "label": label or None, "zorder": 3 + k}
         x = [places[group.values[0]] for group in own]
-        draw_line(left, x, [times(group.dead, 100) for group in own], look)
-        draw_line(right, x, [group.mse for group in own], look)
+        draw = draw_line if _numbers(places) else _draw_points
+        draw(left, x, [times(group.dead, 100) for group in own], look)
+        draw(right, x, [group.mse for group in own], look)
     for axes in (left, right):
         _scale(axes, by[0], places)
         plain(axes, by[0])
@@ -215,17 +221,28 @@ def _arrange(figure: Any, axes: Any, title: str, entries: int) -> None:
     figure.suptitle(title, fontsize=10.5)
 
 
+def _draw_points(axes: Any, x: Sequence[float], estimates: Sequence[Estimate], look: dict[str, Any]) -> None:
+    """Means with bars for their intervals: between words there is nothing to draw a line through."""
+    kept = [(at, e) for at, e in zip(x, estimates, strict=True) if e.n]
+    reach = np.array([[e.mean - e.low, e.high - e.mean] if e.n > 1 else [0, 0] for _, e in kept]).reshape(-1, 2).T
+    axes.errorbar([at for at, _ in kept], [e.mean for _, e in kept], reach, capsize=3, **{**look, "linestyle": "none"})
+
+
+def _numbers(values: Iterable[Any]) -> bool:
+    return all(isinstance(value, (int, float)) and not isinstance(value, bool) for value in values)
+
+
 def _places(values: Sequence[Any]) -> dict[Any, float]:
     """Where each value of the first axis stands: numbers at themselves, words side by side."""
     distinct = list(dict.fromkeys(values))
-    numbers = all(isinstance(value, (int, float)) and not isinstance(value, bool) for value in distinct)
+    numbers = _numbers(distinct)
     return {value: float(value) if numbers else float(i) for i, value in enumerate(distinct)}
 
 
 def _scale(axes: Any, name: str, places: dict[Any, float]) -> None:
     """Logarithmic where the values are positive and far apart; words under words."""
     x = np.array(list(places.values()))
-    if not all(isinstance(value, (int, float)) and not isinstance(value, bool) for value in places):
+    if not _numbers(places):
         axes.set_xticks(x, [_value(value) for value in places])
     elif len(x) > 1 and x.min() > 0 and x.max() / x.min() >= 8:
         axes.set_xscale("log")
