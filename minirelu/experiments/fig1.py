@@ -83,6 +83,12 @@ def sgd(size: Size, rates: networks.Rates) -> list[sweep.Grid]:
     ]
 
 
+def planned(size: Size) -> sweep.Grid:
+    """What `train` trains, but for SGD's rates, which come of the pilots: for the cost model."""
+    rates = {(name, "sgd", 0.0, gamma): RATES[0] for name in size.data for gamma in SGD_GAMMAS}
+    return networks.added([pilots(size), adam(size), *sgd(size, rates)])
+
+
 def train(folder: Path, size: Size, workers: int, on_progress: OnProgress) -> None:
     """Train what is missing: pilots, then everything else. Raises `DataError` if none of the data can be read."""
     size = size._replace(data=tuple(networks.needed(size.data)))

@@ -98,6 +98,13 @@ def _grid(size: Size, data: list[str], arm: Arm, rate: Any, gamma: Any) -> sweep
     return sweep.Grid(**own, gamma=gamma, seed=range(size.seeds), steps=size.steps)
 
 
+def planned(size: Size) -> sweep.Grid:
+    """What `train` trains, but for the tuned rates and the nets whose units are watched (a sixth more): for the cost model."""
+    rules = [(arm.optimizer, arm.beta) for arm in ARMS if arm.tuned]
+    rates = {(name, *rule, gamma): RATES[0] for name in size.data for rule in rules for gamma in (LARGE, SMALL)}
+    return pilots(size) + arms(size, rates)
+
+
 def train(folder: Path, size: Size, workers: int, on_progress: OnProgress) -> None:
     """Train what is missing: pilots, arms, then the nets whose units are watched."""
     size = size._replace(data=tuple(networks.needed(size.data)))
