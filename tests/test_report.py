@@ -2,13 +2,14 @@
 
 import json
 import re
+from functools import partial
 from html.parser import HTMLParser
 
 import pytest
 from typer.testing import CliRunner
 
 from minirelu import cli
-from minirelu.experiments import born_dead, fig1, momentum, page, report, rescaling
+from minirelu.experiments import born_dead, fig1, fig4, fig5, fig6, momentum, page, panels, report, rescaling
 from minirelu.experiments.networks import Size
 from minirelu.experiments.verdicts import VERDICTS, Claim, Finding
 
@@ -69,16 +70,19 @@ def test_quick_verdicts_say_so():
 
 @pytest.fixture
 def small(monkeypatch):
-    """Calculations of a few points, which spares a minute; nets are as they come."""
+    """Calculations of a few points and steps, which spares a minute; nets are as they come."""
     monkeypatch.setattr(report, "STARTS", {True: 4, False: 4})
-    monkeypatch.setattr(report, "NETS", {True: 100, False: 100})
+    monkeypatch.setattr(report, "BORN", {True: 100, False: 100})
     monkeypatch.setattr(rescaling, "STEPS", 20)
+    monkeypatch.setattr(rescaling, "FACTORS", 20)
+    for module in (fig4, fig5):
+        monkeypatch.setattr(module, "run", partial(panels.run, module.PANELS, max_steps=20))
     monkeypatch.setattr(report, "png", lambda figure: b"\x89PNG")
     monkeypatch.setattr(report.fig3, "draw", lambda columns: None)  # stream lines take seconds
 
 
 def invoke(*arguments):
-    return CliRunner().invoke(cli.app, ["report", *map(str, arguments)], env={"COLUMNS": "200"})
+    return CliRunner().invoke(cli.app, ["report", "--workers", "1", *map(str, arguments)], env={"COLUMNS": "200"})
 
 
 def test_without_data_every_claim_has_its_row_and_reason(tmp_path, monkeypatch, small):
@@ -87,8 +91,8 @@ def test_without_data_every_claim_has_its_row_and_reason(tmp_path, monkeypatch, 
     assert result.exit_code == 0, result.output
     rows = json.loads((tmp_path / "report.json").read_text())
     assert {row["part"] for row in rows} == {"fig1", "momentum", "fig2", "fig3", "fig4-5", "fig6", "rescaling", "born_dead"}
-    nets = [row for row in rows if row["part"] in ("fig1", "momentum")]
-    assert len(nets) == 4 * 5 + 4 * 2
+    nets = [row for row in rows if row["part"] in ("fig1", "momentum", "fig6")]
+    assert len(nets) == 4 * 5 + 4 * 2 + 2 * 6
     assert all(row["verdict"] == "not run" and "MINIRELU_DATA" in row["why"] for row in nets)
     assert all(row["why"] for row in rows if row["verdict"] == "not run")
     assert {row["verdict"] for row in rows} <= set(VERDICTS)
@@ -98,10 +102,10 @@ def test_without_data_every_claim_has_its_row_and_reason(tmp_path, monkeypatch, 
 
 
 def test_what_is_there_is_reported_without_training(tmp_path, monkeypatch, small):
-    sizes = {name: Size(("diabetes",), 2, steps) for name, steps in (("fig1", 40), ("momentum", 20))}
-    momentum.train(tmp_path / "runs", sizes["momentum"], 1, lambda done, total: None)
-    for module in (fig1, momentum):
+    momentum.train(tmp_path / "runs", Size(("diabetes",), 2, 20), 1, lambda done, total: None)
+    for module in (fig1, fig6, momentum):
         monkeypatch.setattr(module, "train", None)
+    monkeypatch.setattr(report, "calculated", lambda *_: iter(()))
     assert invoke("--no-train", "--out", tmp_path).exit_code == 0
     rows = json.loads((tmp_path / "report.json").read_text())
     own = [row for row in rows if row["text"].startswith("Diabetes")]

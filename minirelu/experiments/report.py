@@ -25,7 +25,7 @@ from . import born_dead, fig1, fig2, fig3, fig4, fig5, fig6, momentum, networks,
 from .verdicts import NOT_RUN, Claim, Finding, not_run
 
 STARTS = {True: 24, False: 60}  # a side, of Figures 4 and 5
-NETS = {True: 2000, False: 20_000}  # born-dead nets drawn
+BORN = {True: 2000, False: 20_000}  # born-dead nets drawn
 
 
 class Part(NamedTuple):
@@ -46,22 +46,23 @@ OnPart = Callable[[str, int, int], object]
 
 def parts(folder: Path, quick: bool, workers: int, on_progress: OnPart, train: bool = True) -> Iterator[Part]:
     """Every part, as soon as it is done. Calculations are done anew; nets are trained into `folder` unless they are there."""
-    yield _nets(
-        "fig1", "Figure 1: target scale, shift, and dead units", fig1, SHOWS_1, folder, quick, workers, on_progress, train
-    )
-    yield _nets("momentum", "Momentum or normalisation", momentum, SHOWS_M, folder, quick, workers, on_progress, train)
+    for name, (title, module, shows) in NETS.items():
+        yield _nets(name, title, module, shows, folder, quick, workers, on_progress, train)
+    yield from calculated(quick, workers, on_progress)
+
+
+def calculated(quick: bool, workers: int, on_progress: OnPart) -> Iterator[Part]:
+    """The parts that need no sweep."""
     yield _calculated("fig2", "Figure 2: momentum makes the affine model oscillate", fig2, plane_claims.affine, SHOWS_2)
     yield _calculated("fig3", "Figure 3: the field of one ReLU", fig3, plane_claims.field, SHOWS_3)
     yield _basins(quick, workers, on_progress)
-    yield _nets("fig6", "Figure 6: depth", fig6, SHOWS_6, folder, quick, workers, on_progress, train)
     yield _timed("rescaling", "The rescaling theorem on trained nets", lambda: rescaling.findings(2 if quick else 8))
-    yield _timed("born_dead", "Born-dead nets (Lu et al. 2019)", lambda: born_dead.findings(NETS[quick]))
+    yield _timed("born_dead", "Born-dead nets (Lu et al. 2019)", lambda: born_dead.findings(BORN[quick]))
 
 
 def predicted(folder: Path, quick: bool) -> float:
     """Seconds on one idle core that the cost model expects of the trainings that are missing."""
-    nets = reproduce.NETWORKS.items()
-    return sum(reproduce.predicted(name, folder, module.QUICK if quick else module.FULL) for name, module in nets)
+    return sum(reproduce.predicted(name, folder, m.QUICK if quick else m.FULL) for name, (_, m, _) in NETS.items())
 
 
 def _timed(name: str, title: str, findings: Callable[[], list[Finding]]) -> Part:
@@ -182,3 +183,9 @@ SHOWS_6 = (
     "intervals and the paper's digitised points: MLPs above, residual nets below; Adam left, SGD right."
 )
 SHOWS_5 = "Starts in the plane (w, b) at γ = .001, yellow if they reach the optimum, blue if they die, for β = .7, .8, .9, .95."
+# Experiments that train nets, {name: (title, module, what its figure shows)}: a new one is a line here.
+NETS: dict[str, tuple[str, ModuleType, str]] = {
+    "fig1": ("Figure 1: target scale, shift, and dead units", fig1, SHOWS_1),
+    "momentum": ("Momentum or normalisation", momentum, SHOWS_M),
+    "fig6": ("Figure 6: depth", fig6, SHOWS_6),
+}
