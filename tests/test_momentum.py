@@ -4,9 +4,10 @@ import numpy as np
 import pytest
 from typer.testing import CliRunner
 
-from minirelu import cli, data, train
+from minirelu import cli, data, optim, train
 from minirelu.experiments import momentum
 from minirelu.experiments.networks import Size
+from minirelu.tensor import Tensor
 
 
 def made(dead, seeds=8):
@@ -58,6 +59,24 @@ def test_differences_are_taken_seed_by_seed():
     assert e.high - e.low < 0.01
     columns["dead_share"][(columns["arm"] == "SGD") & (columns["seed"] == 3)] = np.nan
     assert momentum.difference(columns, "airfoil", "SGD").n == 7
+
+
+def test_all_tuned_rules_are_tried_at_the_same_effective_step_sizes():
+    """What a constant gradient of 1 moves a weight by in one step, after many."""
+    for arm in (arm for arm in momentum.ARMS if arm.tuned):
+        np.testing.assert_allclose([rate * settled(arm) for rate in arm.rates()], momentum.EFFECTIVE, rtol=1e-3)
+
+
+def settled(arm):
+    """The size of that step at a learning rate of 1."""
+    w = Tensor(np.zeros((1, 1)))
+    rules = {"sgd": optim.SGD, "ema": optim.EMAMomentum, "heavy_ball": optim.HeavyBall, "nesterov": optim.Nesterov}
+    beta = () if arm.optimizer == "sgd" else (arm.beta,)
+    opt = optim.Adam([w], 1.0, arm.beta, 0.999, arm.eps) if arm.optimizer == "adam" else rules[arm.optimizer]([w], 1.0, *beta)
+    for _ in range(1500):
+        before, w.grad = w.data.copy(), np.ones((1, 1))
+        opt.step()
+    return float((before - w.data)[0, 0])
 
 
 def test_adam_with_a_huge_epsilon_is_momentum_without_the_second_moment():
