@@ -75,6 +75,7 @@ def test_a_mean_over_other_sets_is_not_the_papers():
 def short(tmp_path_factory):
     out = tmp_path_factory.mktemp("fig6")
     arguments = ["--data", "sine", "--seeds", "2", "--steps", "20", "--width", "20", "--batch", "8", "--sgd-lr", "1e6"]
+    arguments += ["--workers", "1"]
     result = CliRunner().invoke(cli.app, ["reproduce", "fig6", *arguments, "--out", str(out)], env={"COLUMNS": "300"})
     return out, result
 

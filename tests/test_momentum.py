@@ -93,8 +93,8 @@ def test_adam_with_a_huge_epsilon_is_momentum_without_the_second_moment():
 @pytest.fixture(scope="module")
 def short(tmp_path_factory):
     out = tmp_path_factory.mktemp("momentum")
-    arguments = ["reproduce", "momentum", "--data", "sine", "--seeds", "2", "--steps", "30", "--out", str(out)]
-    return out, CliRunner().invoke(cli.app, arguments, env={"COLUMNS": "200"})
+    arguments = ["momentum", "--data", "sine", "--seeds", "2", "--steps", "30", "--workers", "1", "--out", str(out)]
+    return out, CliRunner().invoke(cli.app, ["reproduce", *arguments], env={"COLUMNS": "200"})
 
 
 def test_the_command_trains_draws_and_speaks(short):

@@ -117,6 +117,7 @@ def test_what_is_there_is_reported_without_training(tmp_path, monkeypatch, small
 
 def test_the_rescaling_theorem_holds_on_trained_nets(monkeypatch):
     monkeypatch.setattr(rescaling, "STEPS", 200)
+    monkeypatch.setattr(rescaling, "FACTORS", 300)
     single, layers = rescaling.errors(2, 2)
     assert min(single) > 1e-3
     assert max(layers) < 1e-12

@@ -15,6 +15,7 @@ some two minutes for all.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from itertools import groupby
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -147,9 +148,12 @@ def _panel(axes: Any, x: Sequence[float], ours: list[Estimate], paper: Sequence[
     if paper:
         points = {"color": "black", "fillstyle": "none", "markersize": 5, "label": "the paper, digitised"}
         axes.plot(x[: len(paper)], paper, MARKERS[0], **points)
-    label = "ours: mean and 95 % interval over seeds"
-    if any(e.n for e in ours):
-        draw_line(axes, x, ours, {"color": COLOURS[3], "label": label, "marker": ".", "zorder": 3})
+    look = {"color": COLOURS[3], "label": "ours: mean and 95 % interval over seeds", "marker": ".", "zorder": 3}
+    for there, part in groupby(zip(x, ours, strict=True), key=lambda pair: pair[1].n > 0):
+        if there:  # no line across settings that were not run
+            at_x, estimates = zip(*part, strict=True)
+            draw_line(axes, at_x, estimates, look)
+            look["label"] = None
 
 
 def _axes(row: Any, title: str) -> None:
