@@ -71,6 +71,14 @@ def test_a_mean_over_other_sets_is_not_the_papers():
     assert {f.why for f in found} == {"no such file"}
 
 
+def test_settings_that_were_not_run_on_every_set_are_no_mean():
+    columns = made(papers)
+    kept = (columns["data"] != "facebook") | (columns["depth"] != 4)
+    columns = {name: column[kept] for name, column in columns.items()}
+    assert fig6.at(columns, "dense", "adam", 4, 500).n == 0
+    assert verdicts(columns) == (["reproduced"] * 2 + ["not run"] + ["reproduced"] + ["not run"] * 2) * 2
+
+
 @pytest.fixture(scope="module")
 def short(tmp_path_factory):
     out = tmp_path_factory.mktemp("fig6")

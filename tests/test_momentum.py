@@ -51,6 +51,14 @@ def test_what_was_not_run_has_a_reason():
     assert [f.why for f in found if "Facebook" in f.claim.text] == ["gone", "gone"]
 
 
+def test_rules_that_were_not_run_are_not_passed_over():
+    columns = made(lambda arm, gamma: 0.0)
+    kept = columns["arm"] != "EMA, β = 0.9"
+    assert verdicts({name: column[kept] for name, column in columns.items()}) == ["not run"] * 2
+    columns["dead_share"][~kept] = np.nan  # while those that diverged are left out
+    assert verdicts(columns) == ["not reproduced", "reproduced"]
+
+
 def test_differences_are_taken_seed_by_seed():
     columns = made(lambda arm, gamma: 0.0)
     columns["dead_share"] = columns["seed"] / 10 + 0.3 * small(columns["gamma"])

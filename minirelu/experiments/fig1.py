@@ -153,6 +153,9 @@ def _panel(axes: Any, x: Sequence[float], ours: list[Estimate], paper: Sequence[
         if there:  # no line across settings that were not run
             at_x, estimates = zip(*part, strict=True)
             draw_line(axes, at_x, estimates, look)
+            if len(at_x) == 1:  # which has no room for a shade
+                (e,) = estimates
+                axes.vlines(at_x, e.low, e.high, color=COLOURS[3], linewidth=1.5)
             look["label"] = None
 
 

@@ -119,10 +119,19 @@ def collect(folder: Path, size: Size6) -> Columns:
 
 
 def at(columns: Columns, block: str, rule: str, depth: int, step: int) -> Estimate:
-    """Dead share of the worst layer at one step: the mean over the data sets, as the paper has it; n counts nets."""
+    """Dead share of the worst layer at one step: the mean over the data sets, as the paper has it; n counts nets.
+
+    Of a setting that was not run on all sets of `columns` there is none: it would be the mean of something else.
+    """
     own = (columns["block"] == block) & (columns["optimizer"] == rule) & (columns["depth"] == depth)
     own &= (columns["step"] == step) & ~np.isnan(columns["dead_share"])
-    return stratified(columns["dead_share"][own], columns["data"][own], 0, 1, resolution=1 / FULL.width)
+    return _over_sets(columns, columns["dead_share"][own], columns["data"][own], 0)
+
+
+def _over_sets(columns: Columns, values: Any, names: Any, low: float) -> Estimate:
+    if set(names) != set(columns["data"]):
+        values, names = [], []
+    return stratified(values, names, low, 1, resolution=1 / FULL.width)
 
 
 def measured(columns: Columns, rule: str) -> np.ndarray:
@@ -248,7 +257,7 @@ def _paired(columns: Columns, first: np.ndarray, second: np.ndarray) -> Estimate
 
     more, less = keyed(first), keyed(second)
     both = [key for key in more if key in less]
-    return stratified([more[key] - less[key] for key in both], [key[0] for key in both], -1, 1, resolution=1 / FULL.width)
+    return _over_sets(columns, [more[key] - less[key] for key in both], [key[0] for key in both], -1)
 
 
 def _flat(columns: Columns, block: str, claim: Claim) -> Finding:

@@ -275,8 +275,9 @@ def _found(columns: Columns, name: str) -> list[Finding]:
     kills, spares = claims(name)
     alone = {arm.name: difference(columns, name, arm.name) for arm in ARMS if arm.momentum and not arm.normalised}
     other = difference(columns, name, "Adam, β₁ = 0")
+    run = min(_runs(columns, name, arm, gamma) for arm in alone for gamma in (SMALL, LARGE))
     alone = {arm: e for arm, e in alone.items() if e.n > 1}  # of some rules all but one training may have diverged
-    if not alone or other.n < 2:
+    if run < 2 or not alone or other.n < 2:
         return [not_run(kills, ""), not_run(spares, "")]
     most = max(alone, key=lambda arm: alone[arm].mean)
     verdicts = [_more(e) for e in alone.values()]
@@ -287,6 +288,12 @@ def _found(columns: Columns, name: str) -> list[Finding]:
         Finding(kills, ours, min(e.n for e in alone.values()), verdict),
         Finding(spares, f"difference {said(other)}", other.n, spared),
     ]
+
+
+def _runs(columns: Columns, name: str, arm: str, gamma: float) -> int:
+    """How many trainings there are, diverged ones too."""
+    own = (columns["data"] == name) & (columns["arm"] == arm) & (columns["gamma"] == gamma) & (columns["step"] < 0)
+    return int(np.sum(own))
 
 
 def _more(e: Estimate) -> str:
