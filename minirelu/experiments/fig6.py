@@ -213,7 +213,7 @@ def findings(columns: Columns, reasons: dict[str, str]) -> list[Finding]:
     why = "; ".join(reasons[name] for name in missing if name in reasons)
     why = why or "no runs on all four data sets, over which the paper averages, with at least two seeds are in the folder"
     found = [f for block in BLOCKS for f in _found(columns, block)]
-    return [not_run(f.claim, why) if missing or f.verdict == NOT_RUN else f for f in found]
+    return [not_run(f.claim, f.why or why) if missing or f.verdict == NOT_RUN else f for f in found]
 
 
 def _found(columns: Columns, block: str) -> list[Finding]:
@@ -226,7 +226,9 @@ def _found(columns: Columns, block: str) -> list[Finding]:
 
 
 def _order(columns: Columns, block: str, claim: Claim, step: int, shares: Sequence[Estimate]) -> Finding:
-    n = min(e.n for e in shares)
+    n, column = min(e.n for e in shares), STEPS.index(step)
+    if ADAM[block][-1][column] - ADAM[block][0][column] <= TIE:
+        return not_run(claim, f"after {step:,} steps the paper's own nets do not differ yet; more steps would tell")
     if n < 2:
         return not_run(claim, "")
     pairs = [(a, b) for i, a in enumerate(DEPTHS) for b in DEPTHS[i + 1 :]]

@@ -26,8 +26,8 @@ p { max-width: 48rem; margin: .4rem 0; } .soft { color: var(--soft); font-size: 
 table { border-collapse: collapse; width: 100%; margin: .8rem 0; font-size: .9rem; }
 th, td { text-align: left; vertical-align: top; padding: .45rem .6rem; border-bottom: 1px solid var(--line);
          overflow-wrap: anywhere; }
-th { color: var(--soft); font-weight: 600; white-space: nowrap; } .claim { width: 27%; } .ours { width: 27%; }
-td.paper { min-width: 6rem; } nav ul { padding-left: 1.2rem; margin: .6rem 0; }
+th { color: var(--soft); font-weight: 600; white-space: nowrap; } .claim { width: 26%; } .ours { width: 26%; }
+.source { width: 21%; } td.paper { min-width: 5rem; } nav ul { padding-left: 1.2rem; margin: .6rem 0; }
 .why { color: var(--soft); }
 td.n, td.paper { font-variant-numeric: tabular-nums; } .verdict { white-space: nowrap; font-weight: 600; }
 .reproduced { color: #0b6b3a; } .not-reproduced { color: #a3280f; } .in-part { color: #7a5200; }
@@ -47,7 +47,7 @@ figcaption { color: var(--soft); font-size: .85rem; }
 @media print {
   body { max-width: none; padding: 0; font-size: 10pt; } tr, figure { break-inside: avoid; } h2 { break-after: avoid; }
   thead { display: table-header-group; } .verdict { color: #000 !important; }
-  nav { display: none; } table { font-size: 8.5pt; }
+  nav { display: none; } table { font-size: 8.5pt; } td.paper { min-width: 0; } .verdict { white-space: normal; }
 }
 """
 COLUMNS = (
