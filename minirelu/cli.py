@@ -141,15 +141,19 @@ def _stopped(console: Console, folder: Folder) -> NoReturn:
 
 @app.command()
 def reproduce(
-    names: Annotated[list[str], typer.Argument(help="Some of fig1, fig2, fig3, fig4, fig5, momentum.")],
+    names: Annotated[list[str], typer.Argument(help="Some of fig1, fig2, fig3, fig4, fig5, fig6, momentum.")],
     out: Annotated[Path, typer.Option(help="Folder for name.png, .svg, .parquet (the numbers), and the runs.")] = Path(
         "figures"
     ),
     workers: Annotated[int, typer.Option(help="Processes.", min=1)] = 2,
     quick: Annotated[bool, typer.Option("--quick", help="Nets: fewer steps and seeds, some minutes.")] = False,
     data: Annotated[str | None, typer.Option(help="Nets: data sets by commas.", show_default="the paper's four")] = None,
-    seeds: Annotated[int | None, typer.Option(help="Nets: seeds a setting.", show_default="8", min=1)] = None,
-    steps: Annotated[int | None, typer.Option(help="Nets: training steps.", show_default="250000", min=1)] = None,
+    seeds: Annotated[int | None, typer.Option(help="Nets: seeds a setting.", show_default="8; fig6: 4", min=1)] = None,
+    steps: Annotated[int | None, typer.Option(help="Nets: training steps.", show_default="250000; fig6: 95000", min=1)] = None,
+    width: Annotated[int | None, typer.Option(help="fig6: units a layer.", show_default="200", min=1)] = None,
+    batch: Annotated[int | None, typer.Option(help="fig6: rows a step.", show_default="64", min=2)] = None,
+    lr: Annotated[float | None, typer.Option(help="fig6: Adam's learning rate.", show_default="0.001")] = None,
+    sgd_lr: Annotated[float | None, typer.Option(help="fig6: SGD's learning rate.", show_default="0.01")] = None,
 ) -> None:
     """Do figures of the paper again, and say how they compare. Those that train nets resume in the same folder."""
     from .experiments import reproduce as figures
@@ -161,7 +165,9 @@ def reproduce(
     try:
         check_place(str(out), FIGURE_BYTES * len(names))
         for name in dict.fromkeys(names):
-            size = figures.sized(name, quick, data, seeds, steps)
+            open_ = {"width": width, "batch": batch, "lr": lr, "sgd_lr": sgd_lr}
+            size = figures.sized(name, quick, data, seeds=seeds, steps=steps, **open_)
+            _foretell(console, figures.predicted(name, out / "runs", size), workers)
             with Progress(console=console, disable=not console.is_terminal) as bar:
                 task = bar.add_task(name, total=None)
                 columns = figures.numbers(
@@ -179,6 +185,15 @@ def reproduce(
         raise typer.Exit(130) from None
 
 
+def _foretell(console: Console, seconds: float, workers: int) -> None:
+    """The cost model's prediction, where there is something to train."""
+    if seconds:
+        from .experiments.sweeps import duration
+
+        said = f"The cost model expects {duration(seconds / workers)} of training on {workers} idle cores."
+        console.print(said, markup=False, highlight=False)
+
+
 @app.command()
 def report(
     out: Annotated[Path, typer.Option(help="Folder for report.html, report.json, and the runs.")] = Path("report"),
@@ -193,6 +208,8 @@ def report(
     try:
         check_place(str(out), FIGURE_BYTES)
         found = []
+        if train:
+            _foretell(console, reports.predicted(out / "runs", quick), workers)
         with Progress(console=console, disable=not console.is_terminal) as bar:
             task = bar.add_task("", total=None)
             show = lambda name, done, total: bar.update(task, description=name, completed=done, total=total)

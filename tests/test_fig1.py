@@ -88,8 +88,8 @@ def test_diverged_runs_are_left_out():
 @pytest.fixture(scope="module")
 def short(tmp_path_factory):
     out = tmp_path_factory.mktemp("fig1")
-    arguments = ["reproduce", "fig1", "--data", "sine", "--seeds", "2", "--steps", "30", "--out", str(out)]
-    return out, CliRunner().invoke(cli.app, arguments, env={"COLUMNS": "200"})
+    arguments = ["fig1", "--data", "sine", "--seeds", "2", "--steps", "30", "--workers", "1", "--out", str(out)]
+    return out, CliRunner().invoke(cli.app, ["reproduce", *arguments], env={"COLUMNS": "200"})
 
 
 def test_the_command_trains_draws_and_speaks(short):

@@ -4,9 +4,10 @@ import numpy as np
 import pytest
 from typer.testing import CliRunner
 
-from minirelu import cli, data, train
+from minirelu import cli, data, optim, train
 from minirelu.experiments import momentum
 from minirelu.experiments.networks import Size
+from minirelu.tensor import Tensor
 
 
 def made(dead, seeds=8):
@@ -50,6 +51,14 @@ def test_what_was_not_run_has_a_reason():
     assert [f.why for f in found if "Facebook" in f.claim.text] == ["gone", "gone"]
 
 
+def test_rules_that_were_not_run_are_not_passed_over():
+    columns = made(lambda arm, gamma: 0.0)
+    kept = columns["arm"] != "EMA, β = 0.9"
+    assert verdicts({name: column[kept] for name, column in columns.items()}) == ["not run"] * 2
+    columns["dead_share"][~kept] = np.nan  # while those that diverged are left out
+    assert verdicts(columns) == ["not reproduced", "reproduced"]
+
+
 def test_differences_are_taken_seed_by_seed():
     columns = made(lambda arm, gamma: 0.0)
     columns["dead_share"] = columns["seed"] / 10 + 0.3 * small(columns["gamma"])
@@ -58,6 +67,24 @@ def test_differences_are_taken_seed_by_seed():
     assert e.high - e.low < 0.01
     columns["dead_share"][(columns["arm"] == "SGD") & (columns["seed"] == 3)] = np.nan
     assert momentum.difference(columns, "airfoil", "SGD").n == 7
+
+
+def test_all_tuned_rules_are_tried_at_the_same_effective_step_sizes():
+    """What a constant gradient of 1 moves a weight by in one step, after many."""
+    for arm in (arm for arm in momentum.ARMS if arm.tuned):
+        np.testing.assert_allclose([rate * settled(arm) for rate in arm.rates()], momentum.EFFECTIVE, rtol=1e-3)
+
+
+def settled(arm):
+    """The size of that step at a learning rate of 1."""
+    w = Tensor(np.zeros((1, 1)))
+    rules = {"sgd": optim.SGD, "ema": optim.EMAMomentum, "heavy_ball": optim.HeavyBall, "nesterov": optim.Nesterov}
+    beta = () if arm.optimizer == "sgd" else (arm.beta,)
+    opt = optim.Adam([w], 1.0, arm.beta, 0.999, arm.eps) if arm.optimizer == "adam" else rules[arm.optimizer]([w], 1.0, *beta)
+    for _ in range(1500):
+        before, w.grad = w.data.copy(), np.ones((1, 1))
+        opt.step()
+    return float((before - w.data)[0, 0])
 
 
 def test_adam_with_a_huge_epsilon_is_momentum_without_the_second_moment():
@@ -74,8 +101,8 @@ def test_adam_with_a_huge_epsilon_is_momentum_without_the_second_moment():
 @pytest.fixture(scope="module")
 def short(tmp_path_factory):
     out = tmp_path_factory.mktemp("momentum")
-    arguments = ["reproduce", "momentum", "--data", "sine", "--seeds", "2", "--steps", "30", "--out", str(out)]
-    return out, CliRunner().invoke(cli.app, arguments, env={"COLUMNS": "200"})
+    arguments = ["momentum", "--data", "sine", "--seeds", "2", "--steps", "30", "--workers", "1", "--out", str(out)]
+    return out, CliRunner().invoke(cli.app, ["reproduce", *arguments], env={"COLUMNS": "200"})
 
 
 def test_the_command_trains_draws_and_speaks(short):

@@ -2,13 +2,14 @@
 
 import json
 import re
+from functools import partial
 from html.parser import HTMLParser
 
 import pytest
 from typer.testing import CliRunner
 
 from minirelu import cli
-from minirelu.experiments import born_dead, fig1, momentum, page, report, rescaling
+from minirelu.experiments import born_dead, fig1, fig4, fig5, fig6, momentum, page, panels, report, rescaling
 from minirelu.experiments.networks import Size
 from minirelu.experiments.verdicts import VERDICTS, Claim, Finding
 
@@ -51,7 +52,8 @@ def test_the_page_is_whole_escaped_and_self_contained():
     (image,) = [attrs for tag, attrs in seen if tag == "img"]
     assert image["alt"] == "Points & lines"
     assert image["src"].startswith("data:image/png;base64,iVBORw")
-    assert not [attrs for _, attrs in seen if str(attrs.get("src", attrs.get("href", "data:")))[:5] != "data:"]
+    targets = [attrs[name] for _, attrs in seen for name in ("src", "href") if name in attrs]
+    assert all(target.startswith(("data:", "#x")) for target in targets), "something is fetched from elsewhere"
     assert "http" not in text
     assert "a &lt; b &amp; c" in text
     assert "2 claims: 1 reproduced, 0 not reproduced, 0 in part, 1 not run." in text
@@ -69,16 +71,19 @@ def test_quick_verdicts_say_so():
 
 @pytest.fixture
 def small(monkeypatch):
-    """Calculations of a few points, which spares a minute; nets are as they come."""
+    """Calculations of a few points and steps, which spares a minute; nets are as they come."""
     monkeypatch.setattr(report, "STARTS", {True: 4, False: 4})
-    monkeypatch.setattr(report, "NETS", {True: 100, False: 100})
+    monkeypatch.setattr(report, "BORN", {True: 100, False: 100})
     monkeypatch.setattr(rescaling, "STEPS", 20)
+    monkeypatch.setattr(rescaling, "FACTORS", 20)
+    for module in (fig4, fig5):
+        monkeypatch.setattr(module, "run", partial(panels.run, module.PANELS, max_steps=20))
     monkeypatch.setattr(report, "png", lambda figure: b"\x89PNG")
     monkeypatch.setattr(report.fig3, "draw", lambda columns: None)  # stream lines take seconds
 
 
 def invoke(*arguments):
-    return CliRunner().invoke(cli.app, ["report", *map(str, arguments)], env={"COLUMNS": "200"})
+    return CliRunner().invoke(cli.app, ["report", "--workers", "1", *map(str, arguments)], env={"COLUMNS": "200"})
 
 
 def test_without_data_every_claim_has_its_row_and_reason(tmp_path, monkeypatch, small):
@@ -87,8 +92,8 @@ def test_without_data_every_claim_has_its_row_and_reason(tmp_path, monkeypatch, 
     assert result.exit_code == 0, result.output
     rows = json.loads((tmp_path / "report.json").read_text())
     assert {row["part"] for row in rows} == {"fig1", "momentum", "fig2", "fig3", "fig4-5", "fig6", "rescaling", "born_dead"}
-    nets = [row for row in rows if row["part"] in ("fig1", "momentum")]
-    assert len(nets) == 4 * 5 + 4 * 2
+    nets = [row for row in rows if row["part"] in ("fig1", "momentum", "fig6")]
+    assert len(nets) == 4 * 5 + 4 * 2 + 2 * 6
     assert all(row["verdict"] == "not run" and "MINIRELU_DATA" in row["why"] for row in nets)
     assert all(row["why"] for row in rows if row["verdict"] == "not run")
     assert {row["verdict"] for row in rows} <= set(VERDICTS)
@@ -98,10 +103,11 @@ def test_without_data_every_claim_has_its_row_and_reason(tmp_path, monkeypatch, 
 
 
 def test_what_is_there_is_reported_without_training(tmp_path, monkeypatch, small):
-    sizes = {name: Size(("diabetes",), 2, steps) for name, steps in (("fig1", 40), ("momentum", 20))}
-    momentum.train(tmp_path / "runs", sizes["momentum"], 1, lambda done, total: None)
-    for module in (fig1, momentum):
+    monkeypatch.setattr(momentum, "EFFECTIVE", (1e-3, 1e-2))  # two steps of tuning would not find out that 30 diverges
+    momentum.train(tmp_path / "runs", Size(("diabetes",), 2, 20), 1, lambda done, total: None)
+    for module in (fig1, fig6, momentum):
         monkeypatch.setattr(module, "train", None)
+    monkeypatch.setattr(report, "calculated", lambda *_: iter(()))
     assert invoke("--no-train", "--out", tmp_path).exit_code == 0
     rows = json.loads((tmp_path / "report.json").read_text())
     own = [row for row in rows if row["text"].startswith("Diabetes")]
@@ -111,6 +117,7 @@ def test_what_is_there_is_reported_without_training(tmp_path, monkeypatch, small
 
 def test_the_rescaling_theorem_holds_on_trained_nets(monkeypatch):
     monkeypatch.setattr(rescaling, "STEPS", 200)
+    monkeypatch.setattr(rescaling, "FACTORS", 300)
     single, layers = rescaling.errors(2, 2)
     assert min(single) > 1e-3
     assert max(layers) < 1e-12

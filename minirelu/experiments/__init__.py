@@ -4,6 +4,7 @@
   `plans` (options to a plan), `workers` (processes), `folder` (results, resuming), `summary` (means, intervals, words),
   `figures`, `screen` (bars and table).
 - `fig2` … `fig5`: the paper's figures of that number, from `minirelu.theory`; `panels` is what 4 and 5 share.
-- `fig1`: the paper's Figure 1, on trained nets; `networks` (sizes, data, runs, rates) and `verdicts` are for all such.
+- `fig1`, `fig6`: the paper's figures on trained nets, `momentum` a question that they leave open; `networks` (sizes, data,
+  runs, rates) and `verdicts` are for all such.
 - `reproduce`: those figures by name, and how they are written to files.
 """

@@ -15,6 +15,7 @@ some two minutes for all.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from itertools import groupby
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -83,6 +84,12 @@ def sgd(size: Size, rates: networks.Rates) -> list[sweep.Grid]:
     ]
 
 
+def planned(size: Size) -> sweep.Grid:
+    """What `train` trains, but for SGD's rates, which come of the pilots: for the cost model."""
+    rates = {(name, "sgd", 0.0, gamma): RATES[0] for name in size.data for gamma in SGD_GAMMAS}
+    return networks.added([pilots(size), adam(size), *sgd(size, rates)])
+
+
 def train(folder: Path, size: Size, workers: int, on_progress: OnProgress) -> None:
     """Train what is missing: pilots, then everything else. Raises `DataError` if none of the data can be read."""
     size = size._replace(data=tuple(networks.needed(size.data)))
@@ -141,9 +148,15 @@ def _panel(axes: Any, x: Sequence[float], ours: list[Estimate], paper: Sequence[
     if paper:
         points = {"color": "black", "fillstyle": "none", "markersize": 5, "label": "the paper, digitised"}
         axes.plot(x[: len(paper)], paper, MARKERS[0], **points)
-    label = "ours: mean and 95 % interval over seeds"
-    if any(e.n for e in ours):
-        draw_line(axes, x, ours, {"color": COLOURS[3], "label": label, "marker": ".", "zorder": 3})
+    look = {"color": COLOURS[3], "label": "ours: mean and 95 % interval over seeds", "marker": ".", "zorder": 3}
+    for there, part in groupby(zip(x, ours, strict=True), key=lambda pair: pair[1].n > 0):
+        if there:  # no line across settings that were not run
+            at_x, estimates = zip(*part, strict=True)
+            draw_line(axes, at_x, estimates, look)
+            if len(at_x) == 1:  # which has no room for a shade
+                (e,) = estimates
+                axes.vlines(at_x, e.low, e.high, color=COLOURS[3], linewidth=1.5)
+            look["label"] = None
 
 
 def _axes(row: Any, title: str) -> None:

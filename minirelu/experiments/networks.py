@@ -2,6 +2,7 @@
 
 - `Size`: data sets, seeds, steps. `present(names)`: those that can be read, and why the others cannot.
 - `train(grid, folder)`: what of a grid is not in the folder yet, through a sweep. `collect(grid, folder)`: what is there.
+  `expected(grid, folder)`: how long the former will take, by the cost model.
 - `tuning`, `tuned`: learning rates chosen by the fit of shorter runs with seeds of their own.
 
 All experiments in one folder share its runs: what two of them need is trained once.
@@ -10,6 +11,7 @@ All experiments in one folder share its runs: what two of them need is trained o
 from __future__ import annotations
 
 import math
+from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
@@ -17,6 +19,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 from .. import data as data_sets
 from .. import sweep
 from ..errors import DataError, StoreError
+from ..sweep import cost
 from ..sweep.grid import Run
 
 if TYPE_CHECKING:
@@ -104,6 +107,21 @@ def collect(grid: sweep.Grid, folder: Path) -> DataFrame:
     frame = sweep.load(folder)
     own = [Run(*row) in asked for row in frame.select(Run._fields).rows()]
     return frame.filter(polars.Series(own, dtype=polars.Boolean))
+
+
+def expected(grid: sweep.Grid, folder: Path) -> float:
+    """Seconds on one idle core that the cost model (docs/sweeps.md) predicts for what of `grid` is not in `folder`.
+
+    Data sets that cannot be read cost nothing. Learning rates are not compared, as they may not be tuned yet.
+    """
+    there, _ = present(dict.fromkeys(run.data for run in grid.runs()))
+    shapes = {name: data_sets.read(name).X.shape for name in there}
+    asked = Counter(run._replace(lr=1.0) for run in grid.runs() if run.data in shapes)
+    try:
+        done = Counter(Run(*row)._replace(lr=1.0) for row in sweep.load(folder, Run._fields).rows())
+    except StoreError:
+        done = Counter()
+    return sum(n * cost.seconds(run, *shapes[run.data]) for run, n in (asked - done).items())
 
 
 # ---------------------------------------------------------------------------------------------------- learning rates

@@ -26,7 +26,8 @@ p { max-width: 48rem; margin: .4rem 0; } .soft { color: var(--soft); font-size: 
 table { border-collapse: collapse; width: 100%; margin: .8rem 0; font-size: .9rem; }
 th, td { text-align: left; vertical-align: top; padding: .45rem .6rem; border-bottom: 1px solid var(--line);
          overflow-wrap: anywhere; }
-th { color: var(--soft); font-weight: 600; } .claim { width: 27%; } .ours { width: 27%; }
+th { color: var(--soft); font-weight: 600; white-space: nowrap; } .claim { width: 26%; } .ours { width: 26%; }
+.source { width: 21%; } td.paper { min-width: 5rem; } nav ul { padding-left: 1.2rem; margin: .6rem 0; }
 .why { color: var(--soft); }
 td.n, td.paper { font-variant-numeric: tabular-nums; } .verdict { white-space: nowrap; font-weight: 600; }
 .reproduced { color: #0b6b3a; } .not-reproduced { color: #a3280f; } .in-part { color: #7a5200; }
@@ -41,10 +42,12 @@ figcaption { color: var(--soft); font-size: .85rem; }
   td { border: 0; padding: .15rem .6rem; } td:empty { display: none; }
   td[data-head]::before { content: attr(data-head) ": "; color: var(--soft); font-weight: 400; }
   td.claim { font-weight: 600; }
+  figure { overflow-x: auto; } img { max-width: none; width: 46rem; }
 }
 @media print {
   body { max-width: none; padding: 0; font-size: 10pt; } tr, figure { break-inside: avoid; } h2 { break-after: avoid; }
   thead { display: table-header-group; } .verdict { color: #000 !important; }
+  nav { display: none; } table { font-size: 8.5pt; } td.paper { min-width: 0; } .verdict { white-space: normal; }
 }
 """
 COLUMNS = (
@@ -80,11 +83,21 @@ def page(parts: Sequence[Part], quick: bool) -> str:
 <p class="soft">n is the number of independent runs (nets, or starts); brackets are 95 % intervals.
 <em>Reproduced</em>: the whole interval is where the claim says; <em>not reproduced</em>: none of it; <em>in part</em>: some
 of it. A calculation without chance has n = 0 and no interval.</p>
+{_contents(parts)}
 {"".join(map(_section, parts, [quick] * len(parts)))}
 </main>
 </body>
 </html>
 """
+
+
+def _contents(parts: Sequence[Part]) -> str:
+    def line(part: Part) -> str:
+        counts = Counter(f.verdict for f in part.findings)
+        said = ", ".join(f"{counts[verdict]} {verdict}" for verdict in VERDICTS if counts[verdict])
+        return f'<li><a href="#{escape(part.name)}">{escape(part.title)}</a> <span class="soft">{said}</span></li>'
+
+    return f'<nav aria-label="Experiments"><ul>{"".join(map(line, parts))}</ul></nav>'
 
 
 def _section(part: Part, quick: bool) -> str:

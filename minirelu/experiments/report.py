@@ -21,21 +21,11 @@ import numpy as np
 from .. import sweep
 from ..errors import DataError, StoreError
 from ..files import write_atomically
-from . import born_dead, fig1, fig2, fig3, fig4, fig5, momentum, networks, page, plane_claims, rescaling
-from .networks import Size
+from . import born_dead, fig1, fig2, fig3, fig4, fig5, fig6, momentum, networks, page, plane_claims, reproduce, rescaling
 from .verdicts import NOT_RUN, Claim, Finding, not_run
 
-FIG6 = (
-    Claim("Adam kills more units, and sooner, the deeper the net, also with residual blocks", "§6, Fig. 6",
-          "worst layer after 95,000 steps: MLP .87 to .97, residual .26 to .66"),
-    Claim("SGD adds no dead units at any depth", "§6, Fig. 6", "flat"),
-)  # fmt: skip
-NO_FIG6 = (
-    "there is no such experiment in this version; the cost model of sweeps predicts an hour on two cores for Adam (4 seeds, "
-    "95,000 steps, four sets), and 6 minutes for SGD (10,000 steps)"
-)
 STARTS = {True: 24, False: 60}  # a side, of Figures 4 and 5
-NETS = {True: 2000, False: 20_000}  # born-dead nets drawn
+BORN = {True: 2000, False: 20_000}  # born-dead nets drawn
 
 
 class Part(NamedTuple):
@@ -56,16 +46,23 @@ OnPart = Callable[[str, int, int], object]
 
 def parts(folder: Path, quick: bool, workers: int, on_progress: OnPart, train: bool = True) -> Iterator[Part]:
     """Every part, as soon as it is done. Calculations are done anew; nets are trained into `folder` unless they are there."""
-    yield _nets(
-        "fig1", "Figure 1: target scale, shift, and dead units", fig1, SHOWS_1, folder, quick, workers, on_progress, train
-    )
-    yield _nets("momentum", "Momentum or normalisation", momentum, SHOWS_M, folder, quick, workers, on_progress, train)
+    for name, (title, module, shows) in NETS.items():
+        yield _nets(name, title, module, shows, folder, quick, workers, on_progress, train)
+    yield from calculated(quick, workers, on_progress)
+
+
+def calculated(quick: bool, workers: int, on_progress: OnPart) -> Iterator[Part]:
+    """The parts that need no sweep."""
     yield _calculated("fig2", "Figure 2: momentum makes the affine model oscillate", fig2, plane_claims.affine, SHOWS_2)
     yield _calculated("fig3", "Figure 3: the field of one ReLU", fig3, plane_claims.field, SHOWS_3)
     yield _basins(quick, workers, on_progress)
-    yield Part("fig6", "Figure 6: depth", [not_run(claim, NO_FIG6) for claim in FIG6], "–", 0.0)
     yield _timed("rescaling", "The rescaling theorem on trained nets", lambda: rescaling.findings(2 if quick else 8))
-    yield _timed("born_dead", "Born-dead nets (Lu et al. 2019)", lambda: born_dead.findings(NETS[quick]))
+    yield _timed("born_dead", "Born-dead nets (Lu et al. 2019)", lambda: born_dead.findings(BORN[quick]))
+
+
+def predicted(folder: Path, quick: bool) -> float:
+    """Seconds on one idle core that the cost model expects of the trainings that are missing."""
+    return sum(reproduce.predicted(name, folder, m.QUICK if quick else m.FULL) for name, (_, m, _) in NETS.items())
 
 
 def _timed(name: str, title: str, findings: Callable[[], list[Finding]]) -> Part:
@@ -101,7 +98,7 @@ def _nets(
     name: str, title: str, module: ModuleType, shows: str, folder: Path, quick: bool, workers: int, on_progress: OnPart,
     train: bool,
 ) -> Part:  # fmt: skip
-    size: Size = module.QUICK if quick else module.FULL
+    size = module.QUICK if quick else module.FULL
     there, reasons = networks.present(size.data)
     if train and there:
         module.train(folder, size, workers, lambda done, total: on_progress(name, done, total))
@@ -115,7 +112,7 @@ def _nets(
     return Part(name, title, found, command, seconds, f"{note}.", png(module.draw(columns)), shows)
 
 
-def _command(name: str, quick: bool, size: Size, full: Size, columns: dict[str, Any]) -> str:
+def _command(name: str, quick: bool, size: Any, full: Any, columns: dict[str, Any]) -> str:
     """What makes these numbers, from the runs that there are."""
     if quick or not len(columns["data"]):
         return f"minirelu reproduce {name}" + " --quick" * quick
@@ -125,15 +122,15 @@ def _command(name: str, quick: bool, size: Size, full: Size, columns: dict[str, 
     return " ".join(["minirelu reproduce", name, *own])
 
 
-def _collected(module: ModuleType, folder: Path, size: Size) -> dict[str, Any]:
+def _collected(module: ModuleType, folder: Path, size: Any) -> dict[str, Any]:
     try:
         return module.collect(folder, size)
     except StoreError:  # nothing was ever trained there
-        return dict.fromkeys(("data", "arm", "optimizer", "gamma", "delta", "lr", "seed", "mse", "dead_share", "step", "steps"),
-                             np.array([]))  # fmt: skip
+        names = "data arm block depth optimizer gamma delta lr seed mse dead_share step steps"
+        return dict.fromkeys(names.split(), np.array([]))
 
 
-def _largest(module: ModuleType, folder: Path, size: Size) -> tuple[Size, dict[str, Any]]:
+def _largest(module: ModuleType, folder: Path, size: Any) -> tuple[Any, dict[str, Any]]:
     """The size with the most findings among those in the folder (of equals that with the most steps), and its columns."""
     try:
         lengths = sorted(set(sweep.load(folder, ["steps"])["steps"]))
@@ -181,4 +178,14 @@ SHOWS_M = (
 )
 SHOWS_2 = "Left: eigenvalues in the complex plane. Right: b/‖w‖ over 100 steps for β = 0, .7 and .9; only .9 dips below 0."
 SHOWS_3 = "Stream lines of gradient descent in the plane (w, b) at four γ, exact above and as drawn in the paper below."
+SHOWS_6 = (
+    "Dead share of the worst layer over the steps at γ = 1e-4, a line for each depth of 1, 2, 4 and 8 hidden layers, with 95 % "
+    "intervals and the paper's digitised points: MLPs above, residual nets below; Adam left, SGD right."
+)
 SHOWS_5 = "Starts in the plane (w, b) at γ = .001, yellow if they reach the optimum, blue if they die, for β = .7, .8, .9, .95."
+# Experiments that train nets, {name: (title, module, what its figure shows)}: a new one is a line here.
+NETS: dict[str, tuple[str, ModuleType, str]] = {
+    "fig1": ("Figure 1: target scale, shift, and dead units", fig1, SHOWS_1),
+    "momentum": ("Momentum or normalisation", momentum, SHOWS_M),
+    "fig6": ("Figure 6: depth", fig6, SHOWS_6),
+}

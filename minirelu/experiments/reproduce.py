@@ -4,7 +4,8 @@ A figure is a module with `run(workers, on_progress)`, which gives its numbers a
 matplotlib figure, and `sentences(columns)`, which says what came out. A new one is a new line in `FIGURES`.
 
 An experiment that trains nets has `train(folder, size, workers, on_progress)` and `collect(folder, size)` in place of `run`,
-the sizes `FULL` and `QUICK`, and `findings(columns, reasons)`. A new one is a new line in `NETWORKS`.
+`planned(size)` for the cost model, the sizes `FULL` and `QUICK`, and `findings(columns, reasons)`. A new one is a new line in
+`NETWORKS`, and one in `report.NETS`.
 """
 
 from __future__ import annotations
@@ -14,15 +15,15 @@ from types import ModuleType
 from typing import Any
 
 from ..files import write_atomically
-from . import fig1, fig2, fig3, fig4, fig5, momentum
-from .networks import OnProgress, Size
+from . import fig1, fig2, fig3, fig4, fig5, fig6, momentum, networks
+from .networks import OnProgress
 
 FIGURES: dict[str, ModuleType] = {"fig2": fig2, "fig3": fig3, "fig4": fig4, "fig5": fig5}
-NETWORKS: dict[str, ModuleType] = {"fig1": fig1, "momentum": momentum}
+NETWORKS: dict[str, ModuleType] = {"fig1": fig1, "fig6": fig6, "momentum": momentum}
 EVERY = tuple(sorted([*FIGURES, *NETWORKS]))
 
 
-def numbers(name: str, folder: Path, workers: int, on_progress: OnProgress, size: Size | None = None) -> dict[str, Any]:
+def numbers(name: str, folder: Path, workers: int, on_progress: OnProgress, size: Any = None) -> dict[str, Any]:
     """The columns of a figure; for an experiment on nets those of `size`, trained into `folder` unless they are there.
 
     Raises `DataError` if none of its data can be read, and `StoreError` if `folder` cannot be used.
@@ -34,18 +35,27 @@ def numbers(name: str, folder: Path, workers: int, on_progress: OnProgress, size
     return module.collect(folder, size or module.FULL)
 
 
-def sized(name: str, quick: bool, data: str | None, seeds: int | None, steps: int | None) -> Size | None:
-    """An experiment's full or quick size with what was given instead of its own; None for a figure without nets.
+def sized(name: str, quick: bool, data: str | None, **given: Any) -> Any:
+    """An experiment's full or quick size with what was given (not None) instead of its own; None for a figure without nets.
 
-    Raises `ValueError` for an empty list of data.
+    Raises `ValueError` for an empty list of data, and for a setting that the experiment does not leave open.
     """
     if name in FIGURES:
         return None
-    own: Size = NETWORKS[name].QUICK if quick else NETWORKS[name].FULL
+    own = NETWORKS[name].QUICK if quick else NETWORKS[name].FULL
     names = own.data if data is None else tuple(part.strip() for part in data.split(",") if part.strip())
     if not names:
         raise ValueError(f"--data was given {data!r}; expected names of data sets separated by commas")
-    return Size(names, seeds or own.seeds, steps or own.steps)
+    given = {key: value for key, value in given.items() if value is not None}
+    for key in given:
+        if key not in own._fields:
+            raise ValueError(f"--{key.replace('_', '-')} was given, but {name} has the paper's; leave it out")
+    return own._replace(data=names, **given)
+
+
+def predicted(name: str, folder: Path, size: Any) -> float:
+    """Seconds on one idle core that the cost model expects of an experiment on nets, less what is in `folder`; else 0."""
+    return networks.expected(NETWORKS[name].planned(size), folder) if name in NETWORKS else 0.0
 
 
 def save(name: str, figure: Any, columns: dict[str, Any], folder: Path) -> list[Path]:

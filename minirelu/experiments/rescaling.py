@@ -18,6 +18,7 @@ from .summary import error_estimate
 from .verdicts import NOT_REPRODUCED, REPRODUCED, Claim, Finding
 
 GAMMA, DEPTHS, WIDTH, STEPS = 1e-2, (1, 2, 3), 50, 2000
+FACTORS = 2000  # single factors tried
 CLAIM = Claim("No single factor of all parameters scales a net's output by γ", "§6, Theorem D.1; γ = 1e-2", "no ν exists")
 PER_LAYER = Claim("γ·f(wᵀx + b) = f(γwᵀx + γb), and so for nets with a factor for each layer", "§6 for one ReLU", "exact")
 
@@ -38,7 +39,7 @@ def _errors(X: np.ndarray, parameters: list[np.ndarray], gamma: float) -> tuple[
         return float(np.linalg.norm(theory.network(X, made) - wanted) / np.linalg.norm(wanted))
 
     # ν lies between γ, which is right for the last bias, and γ^(1/(N+1)), which is right without biases
-    factors = np.geomspace(gamma / 2, 2 * gamma ** (1 / len(layers)), 2000)
+    factors = np.geomspace(gamma / 2, 2 * gamma ** (1 / len(layers)), FACTORS)
     return min(distance([(nu * W, nu * b) for W, b in layers]) for nu in factors), distance(theory.rescaled(layers, gamma))
 
 

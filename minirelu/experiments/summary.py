@@ -1,6 +1,6 @@
 """What a study saw: means with intervals, and one paragraph in plain language that claims no more than they allow.
 
-- `estimate(values, low, high, resolution)`: mean and 95 % interval (Student's t).
+- `estimate(values, low, high, resolution)`: mean and 95 % interval (Student's t); `stratified` over groups.
 - `summary(outcomes)`: a row for each optimiser, net, γ and δ.
 - `paragraph(outcomes, name)`: the paragraph.
 
@@ -62,6 +62,33 @@ def estimate(
         return Estimate(mean, low, high, 1)
     spread = max(float(np.std(values, ddof=1)), resolution / 12**0.5)
     half = _quantile(n - 1, 0.5 + level / 2) * spread / n**0.5
+    return Estimate(mean, max(mean - half, low), min(mean + half, high), n)
+
+
+def stratified(
+    values: Sequence[float] | np.ndarray,
+    groups: Sequence[str] | np.ndarray,
+    low: float = -math.inf,
+    high: float = math.inf,
+    *,
+    resolution: float = 0.0,
+) -> Estimate:
+    """The mean over groups of their means, each group counting the same, and its 95 % interval given these groups.
+
+    The spread is that within groups, pooled (Student's t with n − groups degrees of freedom). With one value in each group
+    there is none: the interval is [low, high], and n is 1, so that nothing rests on it.
+    """
+    values, groups = np.asarray(values, float), np.asarray(groups)
+    names, own, counts = np.unique(groups, return_inverse=True, return_counts=True)
+    n, k = len(values), len(names)
+    if n == 0:
+        return Estimate(math.nan, math.nan, math.nan, 0)
+    means = np.bincount(own, values) / counts
+    mean = float(means.mean())
+    if n == k:
+        return Estimate(mean, low, high, 1)
+    within = math.sqrt(float(((values - means[own]) ** 2).sum()) / (n - k))
+    half = _quantile(n - k, 0.975) * max(within, resolution / 12**0.5) * math.sqrt(float((1 / counts).sum())) / k
     return Estimate(mean, max(mean - half, low), min(mean + half, high), n)
 
 
