@@ -20,7 +20,7 @@ FLOORS = {
     **dict.fromkeys(["monitor", "train", "testing", "scalers", "theory", "data"], 5),
     "sweep": 6,
     "experiments": 7,
-    **dict.fromkeys(["cli", "cli_sweep", "__main__"], 8),
+    **dict.fromkeys(["cli", "cli_sweep", "terminal", "__main__"], 8),
 }
 BESIDE = {"scalers", "theory", "data"}  # on NumPy (and SciPy) alone: of minirelu they know floor 0
 
