@@ -59,9 +59,9 @@ def test_run_status_show_and_export():
     assert re.search(r"gamma optimizer dead % MSE ÷ γ², geom. mean n diverged", words)
     # seeds 0 and 1 of widths 4 and 5 (seed 2 diverges): dead shares 0, 1/4, 0, 1/5
     assert re.search(r"0.001 +adam +11.2 \[0.0, 3\d.\d\] .* 4 +2 *$", output, re.MULTILINE)
-    assert "A row takes runs together that differ in depth, width: its interval is not one over seeds." in words
+    assert "A row takes runs together that differ in width: its interval is not one over seeds." in words
     assert "by-gamma-optimizer.png" in os.listdir("runs")
-    assert "A row takes" not in invoke("show", "runs", "--by", "gamma,optimizer,depth,width")[1]
+    assert "A row takes" not in invoke("show", "runs", "--by", "gamma,optimizer,width")[1]
     assert invoke("show", "runs", "--by", "optimizer,width,block")[0] == 0
 
     assert "24 runs written to all.csv" in invoke("export", "runs", "all.csv")[1]

@@ -150,8 +150,12 @@ def grouped(frame: DataFrame, by: Sequence[str]) -> list[Group]:
 
 
 def pooled(frame: DataFrame, by: Sequence[str]) -> list[str]:
-    """The axes besides `by` and the seed in which the runs of a group may differ."""
-    return [name for name in Run._fields if name not in (*by, "seed") and frame[name].n_unique() > 1]
+    """The axes besides `by` and the seed in which runs of one group differ."""
+    import polars as pl
+
+    others = [name for name in Run._fields if name not in (*by, "seed")]
+    several = frame.group_by(by).agg(pl.col(others).n_unique()).max()
+    return [name for name in others if several[name].item() > 1]
 
 
 def table(groups: Sequence[Group], by: Sequence[str]) -> Table:
