@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from .experiments.networks import Size
 
 CORES = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 2
-ROOM = 2 * 10**7  # bytes of results and figures, generously
+ROOM = 5 * 10**6  # bytes of results and figures, generously
 NET, DATA, TRAINING = "Net", "Data and targets", "Training"
 
 
@@ -31,9 +31,7 @@ def causes(
     seeds: Annotated[int | None, typer.Option(help="Seeds a setting [8; quick: 3].", min=2)] = None,
     steps: Annotated[int | None, typer.Option(help="Training steps [4000; quick: 1000].", min=40)] = None,
     workers: Annotated[int, typer.Option(help="Processes.", min=1)] = CORES,
-    out: Annotated[Path, typer.Option(help="Folder of the runs, causes.json and figures; goes on where it stopped.")] = Path(
-        "causes"
-    ),
+    out: Annotated[Path, typer.Option(help="Folder of runs, tables and figures; goes on where it stopped.")] = Path("causes"),
 ) -> None:
     """Measure what kills ReLUs, dose by dose: dead units at birth and since, lost capacity, slower convergence."""
     from .experiments import causes as bench
@@ -91,8 +89,9 @@ def _written(out: Path, rows: list[Any], remedies: bool) -> list[Path]:
     from .experiments import causes_figures as figures
     from .experiments import causes_words as words
 
-    paths = [out / "causes.json"]
-    write_atomically(paths[0], lambda file: file.write(words.as_json(rows).encode()))
+    paths = [out / "causes.json", out / "causes.md"]
+    for path, text in zip(paths, (words.as_json(rows), words.markdown(rows)), strict=True):
+        write_atomically(path, lambda file, t=text: file.write(t.encode()))  # type: ignore[misc]
     drawn = {"causes": figures.responses, "consequences": figures.consequences}
     drawn |= {"remedies": figures.remedies} if remedies else {}
     for name, draw in drawn.items():

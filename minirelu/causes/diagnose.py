@@ -43,7 +43,7 @@ class Change(NamedTuple):
     unusual: bool
 
 
-class Tested(NamedTuple):
+class Trial(NamedTuple):
     """What is left with a change: silent share of the worst layer, how much less that is, error; over the n seeds that stayed
     finite both times.
     """
@@ -63,8 +63,8 @@ class Diagnosis(NamedTuple):
     died: Estimate
     error: Estimate
     diverged: int
-    tested: tuple[Tested, ...]
-    cause: Tested | None
+    tested: tuple[Trial, ...]
+    cause: Trial | None
     alarm: float
 
     @property
@@ -146,11 +146,11 @@ def _finite(of: Outcome) -> np.ndarray:
     return np.isfinite(of.worst) & np.isfinite(of.error[:, -1])
 
 
-def _tested(change: Change, before: Outcome, after: Outcome, comparisons: int) -> Tested:
+def _tested(change: Change, before: Outcome, after: Outcome, comparisons: int) -> Trial:
     both = _finite(before) & _finite(after)
     step = 1 / max(change.recipe.widths)
     fewer = before.worst[both] - after.worst[both]
-    return Tested(
+    return Trial(
         change,
         estimate(after.worst[both], 0, 1, resolution=step),
         estimate(fewer, -1, 1, resolution=step, level=1 - 0.05 / comparisons),
@@ -158,7 +158,7 @@ def _tested(change: Change, before: Outcome, after: Outcome, comparisons: int) -
     )
 
 
-def guilty(dead: Estimate, tested: Sequence[Tested]) -> Tested | None:
+def guilty(dead: Estimate, tested: Sequence[Trial]) -> Trial | None:
     """The suspect without which the units live, by the rule of this module; None if there is none."""
     able = [t for t in tested if t.fewer.n > 1 and t.fewer.low > 0 and t.dead.mean <= dead.mean / 2]
     able = [t for t in able if t.change.unusual] or able
@@ -191,7 +191,7 @@ def sentences(found: Diagnosis) -> list[str]:
     return [*said, *_verdict(found, found.cause)]
 
 
-def _verdict(found: Diagnosis, cause: Tested) -> list[str]:
+def _verdict(found: Diagnosis, cause: Trial) -> list[str]:
     change, others = cause.change, [t for t in found.tested if t is not cause and guilty(found.dead, [t])]
     said = [
         f"The cause is the {change.suspect}. With {change.words} instead, and nothing else changed, "

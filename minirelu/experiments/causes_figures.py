@@ -87,7 +87,7 @@ def consequences(rows: Sequence[Row]) -> Any:
     from matplotlib.figure import Figure
 
     table, causes = over_sets(rows), cases.CAUSES
-    figure = Figure(figsize=(1.75 * len(causes), 6.6), layout="constrained")
+    figure = Figure(figsize=(max(1.75 * len(causes), 7), 6.6), layout="constrained")
     grid = figure.subplots(3, len(causes), squeeze=False, sharey="row")
     for panels, (name, get, options) in zip(grid, CONSEQUENCES, strict=True):
         for cause, axes in zip(causes, panels, strict=True):

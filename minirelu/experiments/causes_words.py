@@ -154,3 +154,31 @@ def _found(claim: Claim, own: Sequence[Row]) -> Finding:
     words = f"{percent(most.dead)} at {most.dose}, of it {percent(most.died)} since birth{also}"
     verdict = REPRODUCED if found else NOT_REPRODUCED if all(row.dead.high < KILLS for row in tried) else IN_PART
     return Finding(claim, words, most.n, verdict)
+
+
+# -------------------------------------------------------------------------------------------------------------- markdown
+
+
+def markdown(rows: Sequence[Row]) -> str:
+    """The tables and recommendations for a document: causes under each rule, then remedies with intervals."""
+    parts = [f"**{name}**\n\n" + _grid(CAUSE_HEADS, cause_lines(rows, rule)) for rule, name in RULE_NAMES.items()]
+    table = over_sets(rows)
+    kept = [(cause, tried) for cause in cases.CAUSES if len(tried := remedied(table, cause)) > 1]
+    if kept:
+        heads = ("remedy", *(f"{cause.title}: {cause.dose.label}" for cause, _ in kept))
+        known = [("none", "none"), *((remedy.key, remedy.title) for remedy in cases.REMEDIES)]
+        lines = [(title, *(_cell(tried, key) for _, tried in kept)) for key, title in known]
+        parts += ["**Remedies**\n\n" + _grid(heads, lines), "\n".join(f"- {said}" for said in recommendations(rows))]
+    return "\n\n".join(parts) + "\n"
+
+
+def _cell(tried: dict[str, Row], key: str) -> str:
+    if key not in tried:
+        return "–"
+    row = tried[key]
+    return f"{percent(row.dead)}; {row.error.mean:.2g}" if row.n else "diverges"
+
+
+def _grid(heads: Sequence[str], lines: Sequence[Sequence[str]]) -> str:
+    rule = ["---", *["---:"] * (len(heads) - 1)]
+    return "\n".join("| " + " | ".join(cells) + " |" for cells in (heads, rule, *lines))

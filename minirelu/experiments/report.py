@@ -21,7 +21,7 @@ import numpy as np
 from .. import sweep
 from ..errors import DataError, StoreError
 from ..files import write_atomically
-from . import born_dead, fig1, fig2, fig3, fig4, fig5, momentum, networks, page, plane_claims, rescaling
+from . import born_dead, causes, causes_report, fig1, fig2, fig3, fig4, fig5, momentum, networks, page, plane_claims, rescaling
 from .networks import Size
 from .verdicts import NOT_RUN, Claim, Finding, not_run
 
@@ -66,6 +66,7 @@ def parts(folder: Path, quick: bool, workers: int, on_progress: OnPart, train: b
     yield Part("fig6", "Figure 6: depth", [not_run(claim, NO_FIG6) for claim in FIG6], "–", 0.0)
     yield _timed("rescaling", "The rescaling theorem on trained nets", lambda: rescaling.findings(2 if quick else 8))
     yield _timed("born_dead", "Born-dead nets (Lu et al. 2019)", lambda: born_dead.findings(NETS[quick]))
+    yield causes_report.part(folder / "causes", causes.QUICK if quick else causes.FULL, workers, on_progress, train)
 
 
 def _timed(name: str, title: str, findings: Callable[[], list[Finding]]) -> Part:
