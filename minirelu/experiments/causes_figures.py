@@ -7,6 +7,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from textwrap import fill
 from typing import Any
 
 import numpy as np
@@ -23,11 +24,14 @@ LOOKS: dict[str, dict[str, Any]] = {
 ACROSS = 5
 
 
-def _panels(extra: float = 0.0) -> tuple[Any, list[Any]]:
+def _panels() -> tuple[Any, list[Any]]:
+    """A panel a cause. Margins are set by hand: the automatic layout gives up on so many."""
     from matplotlib.figure import Figure
 
     down = -(-len(cases.CAUSES) // ACROSS)
-    figure = Figure(figsize=(2.5 * ACROSS, 2.25 * down + 0.4 + extra), layout="constrained")
+    high = 2.2 * down + 0.6
+    figure = Figure(figsize=(2.6 * ACROSS, high))
+    figure.subplots_adjust(left=0.05, right=0.99, top=1 - 0.35 / high, bottom=0.75 / high, wspace=0.2, hspace=0.45)
     axes = list(figure.subplots(down, ACROSS, squeeze=False).ravel())
     for empty in axes[len(cases.CAUSES) :]:
         empty.axis("off")
@@ -45,7 +49,7 @@ def _line(axes: Any, rows: Sequence[Row], get: Callable[[Row], Estimate], look: 
 def _ticks(axes: Any, cause: cases.Cause) -> None:
     plain(axes, "")
     axes.set_title(cause.title, fontsize=9.5)
-    axes.set_xticks(range(len(cause.doses)), [dose.label for dose in cause.doses], fontsize=8)
+    axes.set_xticks(range(len(cause.doses)), [dose.label for dose in cause.doses], fontsize=7.5)
     axes.set_xlim(-0.3, len(cause.doses) - 0.7)
 
 
@@ -72,7 +76,7 @@ def responses(rows: Sequence[Row]) -> Any:
 
 def _legend(figure: Any, panels: Sequence[Any]) -> None:
     found = {label: handle for axes in panels for handle, label in zip(*axes.get_legend_handles_labels(), strict=True)}
-    figure.legend(found.values(), found.keys(), loc="outside lower center", ncols=len(found), frameon=False, fontsize=9)
+    figure.legend(found.values(), found.keys(), loc="lower center", ncols=len(found), frameon=False, fontsize=9)
 
 
 CONSEQUENCES: tuple[tuple[str, Callable[[Row], Estimate], dict[str, Any]], ...] = (
@@ -87,7 +91,8 @@ def consequences(rows: Sequence[Row]) -> Any:
     from matplotlib.figure import Figure
 
     table, causes = over_sets(rows), cases.CAUSES
-    figure = Figure(figsize=(max(1.75 * len(causes), 7), 6.6), layout="constrained")
+    figure = Figure(figsize=(max(1.6 * len(causes), 7), 6.6))
+    figure.subplots_adjust(left=0.04 if len(causes) > 6 else 0.12, right=0.995, top=0.91, bottom=0.13, wspace=0.15, hspace=0.4)
     grid = figure.subplots(3, len(causes), squeeze=False, sharey="row")
     for panels, (name, get, options) in zip(grid, CONSEQUENCES, strict=True):
         for cause, axes in zip(causes, panels, strict=True):
@@ -99,7 +104,7 @@ def consequences(rows: Sequence[Row]) -> Any:
             axes.tick_params(axis="x", rotation=60, labelsize=7)
         panels[0].set_ylabel(name)
     for cause, axes in zip(causes, grid[0], strict=True):
-        axes.set_title(cause.title.replace(", ", ",\n").replace(" (", "\n("), fontsize=8)
+        axes.set_title(fill(cause.title, 18), fontsize=8.5)
     grid[1][0].set_ylim(3e-3, 30)
     _legend(figure, list(grid[0]))
     return figure
@@ -110,7 +115,8 @@ def remedies(rows: Sequence[Row]) -> Any:
     from matplotlib.figure import Figure
 
     table = over_sets(rows)
-    figure = Figure(figsize=(15.5, 5.6), layout="constrained")
+    figure = Figure(figsize=(16, 5.8))
+    figure.subplots_adjust(left=0.165, right=0.995, top=0.94, bottom=0.24, wspace=0.03)
     left, right = figure.subplots(1, 2, sharey=True)
     names = ["no remedy", *(remedy.title for remedy in cases.REMEDIES)]
     causes = [f"{cause.title}: {cause.dose.label}" for cause in cases.CAUSES]
