@@ -190,12 +190,12 @@ def remedied(rows: Iterable[Row], cause: Cause) -> dict[str, Row]:
 def recommended(tried: dict[str, Row]) -> Row | None:
     """The remedy to take: of those that leave nearly as few silent units as the best and surely fewer than none, the best fit.
 
-    None if no remedy surely leaves fewer.
+    None if no remedy surely leaves fewer. Those that diverge for a seed, or were tried on other data sets, are left out.
     """
     if "none" not in tried:
         return None
     without = tried["none"]
-    sound = [row for key, row in tried.items() if key != "none" and row.n and not row.diverged]
+    sound = [row for key, row in tried.items() if key != "none" and row.n and not row.diverged and row.data == without.data]
     helping = [row for row in sound if row.dead.high < without.dead.low]
     least = min((row.dead.mean for row in helping), default=0.0)
     return min((row for row in helping if row.dead.mean <= least + EASED), key=lambda row: row.error.mean, default=None)

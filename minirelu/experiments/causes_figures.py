@@ -82,7 +82,7 @@ def _legend(figure: Any, panels: Sequence[Any]) -> None:
 CONSEQUENCES: tuple[tuple[str, Callable[[Row], Estimate], dict[str, Any]], ...] = (
     ("effective rank", lambda row: row.rank, {"yscale": "linear"}),
     ("error", lambda row: row.error, {"yscale": "log"}),
-    ("steps to the goal", lambda row: row.steps, {"yscale": "linear"}),
+    ("steps to the goal", lambda row: row.steps, {"yscale": "log"}),
 )
 
 
@@ -111,7 +111,10 @@ def consequences(rows: Sequence[Row]) -> Any:
 
 
 def remedies(rows: Sequence[Row]) -> Any:
-    """Two tables in colour: silent share of the worst layer, and error ÷ that of the healthy net; a frame: recommended."""
+    """Two tables in colour: silent share of the worst layer, and error ÷ that of the healthy net; a frame: recommended.
+
+    –: not trained; div.: all nets diverged.
+    """
     from matplotlib.figure import Figure
 
     table = over_sets(rows)
@@ -141,17 +144,19 @@ def _matrix(tried: Sequence[dict[str, Row]], get: Callable[[Row, float], float],
     keys = ("none", *(remedy.key for remedy in cases.REMEDIES))
     return np.array(
         [
-            [get(own[key], base) if key in own and own[key].n else np.nan for key in keys]
+            [get(own[key], base) if key in own and own[key].n else np.inf if key in own else np.nan for key in keys]
             for own, base in zip(tried, healthy, strict=True)
         ]
     )
 
 
 def _cells(axes: Any, shades: np.ndarray, numbers: np.ndarray, form: str, title: str, options: dict[str, Any]) -> None:
+    shades = np.where(np.isfinite(numbers), shades, np.nan)
     axes.imshow(shades, aspect="auto", **options)
     middle = (options["vmin"] + options["vmax"]) / 2
     for (k, i), number in np.ndenumerate(numbers):
-        said = "div." if np.isnan(number) else "≥ 1e3" if number >= 1000 else form.format(number)
+        said = "–" if np.isnan(number) else "div." if np.isinf(number) else "≥ 1e3" if number >= 1000 else form.format(number)
+        said = f"{number:.0f}" if 100 <= number < 1000 else said
         dark = shades[k, i] > middle * 1.15
         axes.text(i, k, said, ha="center", va="center", fontsize=7.5, color="white" if dark else "black")
     axes.set_title(title, fontsize=10)

@@ -176,7 +176,8 @@ def _cell(tried: dict[str, Row], key: str) -> str:
     if key not in tried:
         return "–"
     row = tried[key]
-    return f"{percent(row.dead)}; {row.error.mean:.2g}" if row.n else "diverges"
+    part = f" (n = {row.n})" if row.n < tried["none"].n else ""
+    return f"{percent(row.dead)}; {row.error.mean:.2g}{part}" if row.n else "diverges"
 
 
 def _grid(heads: Sequence[str], lines: Sequence[Sequence[str]]) -> str:
