@@ -109,6 +109,7 @@ def test_what_is_recommended():
     assert best(he=outcome(0.1, error=0.5), elu=outcome(0.2, error=0.1)) == "elu"  # about as few: the better fit
     assert best(he=outcome(0.1, error=0.5), elu=outcome(0.5, error=0.1)) == "he"
     assert best(he=outcome(0.79)) == "none"  # not surely fewer
+    assert best(he=outcome(0.2), elu=outcome(0.01, error=0.9)) == "he"  # alive, but fits worse than without a remedy
     wild = outcome(0.05)
     wild.error[0, -1] = np.nan
     assert best(he=outcome(0.2), elu=wild) == "he"  # what diverges for some is no remedy

@@ -259,7 +259,7 @@ def invoke(*arguments):
 
 def test_the_command_on_a_csv_file_and_a_saved_net(flats):
     X, y = data.load(flats / "flats.csv", target="price")
-    net = train.train_mlp(X, y, widths=(8, 8), steps=5, seeds=[3], standardize=False, bias_shift=-9.0).net(0)
+    net = train.train_mlp(X, y, widths=(8, 8), steps=5, batch=32, seeds=[3], standardize=False, bias_shift=-9.0).net(0)
     nn.save(flats / "net.npz", net)
     options = ("--target", "price", "--net", flats / "net.npz", "--bias", "-9", "--steps", "60", "--seeds", "4")
     result, words = invoke(flats / "flats.csv", *options)

@@ -138,8 +138,8 @@ def _begun(recipe: Recipe, of: Outcome, alarm: float) -> Diagnosis:
     worst = of.dead[fine].argmax(axis=1)
     layer = int(np.bincount(worst).argmax()) if fine.any() else 0
     died = np.take_along_axis(of.died[fine], worst[:, None], 1)[:, 0]
-    shares = (estimate(kind, 0, 1, resolution=1 / max(recipe.widths)) for kind in (of.worst[fine], died))
-    return Diagnosis(recipe, layer + 1, *shares, error_estimate(of.error[fine, -1]), int((~fine).sum()), (), None, alarm)
+    dead, since = (estimate(kind, 0, 1, resolution=1 / max(recipe.widths)) for kind in (of.worst[fine], died))
+    return Diagnosis(recipe, layer + 1, dead, since, error_estimate(of.error[fine, -1]), int((~fine).sum()), (), None, alarm)
 
 
 def _finite(of: Outcome) -> np.ndarray:
@@ -216,7 +216,7 @@ HEADS = ("changed alone", "left in the worst layer", "points fewer", "error", "n
 
 def lines(found: Diagnosis) -> list[tuple[str, ...]]:
     """A line of a table for each change, after one for none."""
-    made = [("nothing", share(found.dead), "", f"{found.error.mean:.3g}", str(found.dead.n))]
+    made: list[tuple[str, ...]] = [("nothing", share(found.dead), "", f"{found.error.mean:.3g}", str(found.dead.n))]
     for t in found.tested:
         fewer = f"{100 * t.fewer.mean:.0f} [{100 * t.fewer.low:.0f}, {100 * t.fewer.high:.0f}]" if t.fewer.n else "diverged"
         made.append((t.change.words, share(t.dead) if t.dead.n else "–", fewer, f"{t.error.mean:.3g}", str(t.fewer.n)))

@@ -84,7 +84,7 @@ def keep(unit: Unit, outcome: Outcome, folder: Path) -> None:
     """Write its file, whole or not at all."""
     write_atomically(
         folder / f"{unit.key()}.npz",
-        lambda file: np.savez_compressed(file, **outcome._asdict()),  # type: ignore[arg-type]
+        lambda file: np.savez_compressed(file, **outcome._asdict()),
     )
 
 

@@ -150,7 +150,7 @@ def _mean(group: Sequence[Row]) -> Row:
 
     names = ("born", "dead", "died", "rank", "error", "steps")
     total = {name: sum(getattr(row, name) for row in group) for name in ("n", "diverged", "never")}
-    return group[0]._replace(data=", ".join(row.data for row in group), **total, **{name: mean(name) for name in names})
+    return group[0]._replace(data=", ".join(row.data for row in group), **total, **{name: mean(name) for name in names})  # type: ignore[arg-type]
 
 
 def pooled(parts: Sequence[Estimate], logarithmic: bool = False) -> Estimate:
@@ -167,7 +167,7 @@ def pooled(parts: Sequence[Estimate], logarithmic: bool = False) -> Estimate:
     mean, below, above = table[:, 0].mean(), table[:, 0] - table[:, 1], table[:, 2] - table[:, 0]
     low, high = mean - np.hypot.reduce(below) / len(kept), mean + np.hypot.reduce(above) / len(kept)
     made = np.exp([mean, low, high]) if logarithmic else np.array([mean, low, high])
-    return Estimate(*made.tolist(), sum(e.n for e in kept))
+    return Estimate(float(made[0]), float(made[1]), float(made[2]), sum(e.n for e in kept))
 
 
 def doses(rows: Iterable[Row], cause: Cause, rule: str) -> list[Row]:
@@ -188,7 +188,8 @@ def remedied(rows: Iterable[Row], cause: Cause) -> dict[str, Row]:
 
 
 def recommended(tried: dict[str, Row]) -> Row | None:
-    """The remedy to take: of those that leave nearly as few silent units as the best and surely fewer than none, the best fit.
+    """The remedy to take: of those that leave nearly as few silent units as the best, surely fewer than none, and do not fit
+    surely worse than none, the best fit.
 
     None if no remedy surely leaves fewer. Those that diverge for a seed, or were tried on other data sets, are left out.
     """
@@ -196,6 +197,6 @@ def recommended(tried: dict[str, Row]) -> Row | None:
         return None
     without = tried["none"]
     sound = [row for key, row in tried.items() if key != "none" and row.n and not row.diverged and row.data == without.data]
-    helping = [row for row in sound if row.dead.high < without.dead.low]
+    helping = [row for row in sound if row.dead.high < without.dead.low and row.error.low <= without.error.high]
     least = min((row.dead.mean for row in helping), default=0.0)
     return min((row for row in helping if row.dead.mean <= least + EASED), key=lambda row: row.error.mean, default=None)
