@@ -1,4 +1,7 @@
-"""The command line: `minirelu study`, `reproduce`, `report` and `sweep` (cli_sweep.py). Commands and options, nothing else."""
+"""The command line: `minirelu study`, `reproduce`, `report`, `sweep` (cli_sweep.py), `causes` and `diagnose` (cli_causes.py).
+
+Commands and options, nothing else.
+"""
 
 from __future__ import annotations
 
@@ -17,7 +20,7 @@ try:
 except ImportError as error:
     sys.exit(f"The command line needs typer and rich ({error}); install them with: pip install 'minirelu[lab]'")
 
-from . import cli_sweep
+from . import cli_causes, cli_sweep
 from . import data as data_sets
 from .errors import BackendUnavailableError, DataError
 from .experiments import plans, screen
@@ -30,6 +33,8 @@ from .terminal import again, check_installed, fail, print_table, say
 
 app = typer.Typer(add_completion=False, no_args_is_help=True, help="The laboratory for the dying ReLU.")
 app.add_typer(cli_sweep.app, name="sweep")
+app.command()(cli_causes.causes)
+app.command()(cli_causes.diagnose)
 
 
 @app.callback()

@@ -5,6 +5,7 @@
     Nesterov(lr, beta)                 v ← βv + g;            θ ← θ − η(g + βv)
     EMAMomentum(lr, beta)              m ← βm + (1 − β)g;     θ ← θ − ηm          (the paper's Eq. 6–7)
     Adam(lr, beta1, beta2, eps)        m̂/(√v̂ + eps), bias-corrected              (Kingma & Ba 2015, Alg. 1)
+    clip_gradients(parameters, c)      g ← g·min(1, c/‖g‖), before a step         (Pascanu et al. 2013, Alg. 1)
 
 `opt.step()` reads `p.grad`. Hyper-parameters are floats or one value a replica, and may be set between steps
 (`opt.lr = 0.001`). How other libraries write the same momentum: docs/how-it-works.md.
@@ -328,3 +329,24 @@ class Adam(Optimiser):
         rate = self.lr / (1 - _power(self.beta1, step))
         root = 1 / np.sqrt(1 - _power(self.beta2, step))
         return rate, self.beta1, 1 - self.beta1, self.beta2, 1 - self.beta2, root, self.eps
+
+
+@quiet
+def clip_gradients(parameters: Iterable[Var], largest: float) -> Array:
+    """Scale all gradients by one factor so that their norm together is at most `largest`; the norm before, () or (R,).
+
+    g ← g·min(1, largest/(‖g‖ + 1e-6)) over all `parameters`, replica by replica (Pascanu et al. 2013, Alg. 1; PyTorch's
+    `clip_grad_norm_`). Call it between `backward` and `step`. A replica whose norm is not finite is left as it is. Raises
+    `ValueError` unless largest > 0, and `GraphError` for a parameter without a gradient.
+    """
+    if not 0 < largest < math.inf:
+        raise ValueError(f"clip_gradients was given largest={largest!r}; expected the norm not to be exceeded, above 0")
+    gradients = [p.grad for p in parameters]
+    if any(g is None for g in gradients):
+        raise GraphError("clip_gradients was given a parameter without a gradient; call loss.backward() first")
+    norm: Any = sum((g.astype(np.float64) ** 2).sum(axis=(-2, -1)) for g in gradients) ** 0.5  # type: ignore[union-attr]
+    xp = array_module(norm)
+    factor = xp.where(xp.isfinite(norm), xp.minimum(1.0, largest / (norm + 1e-6)), 1.0)
+    for g in gradients:
+        g *= factor[..., None, None].astype(g.dtype)  # type: ignore[union-attr]
+    return norm

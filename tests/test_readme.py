@@ -51,6 +51,7 @@ def test_tour_of_the_engine_is_true():
             r"flats.csv: 20 rows, 2 inputs \('size', 'floor'\)\nflats.csv has no column 'prise' \(did you mean 'price'",
         ),
         ("docs/scalers.md", r"\[ *\d+\.\d+ +\d+\.\d+ *\]"),
+        ("docs/causes-and-remedies.md", r"The cause is the bias\. .*Set --bias 0"),
         ("docs/sweeps.md", r"^20\n20 0 0\n20\n3\n420\n4 things are wrong .*'gama' \(did you mean 'gamma'\?\).*lr = -1: "),
     ],
 )

@@ -80,6 +80,7 @@ def small(monkeypatch):
         monkeypatch.setattr(module, "run", partial(panels.run, module.PANELS, max_steps=20))
     monkeypatch.setattr(report, "png", lambda figure: b"\x89PNG")
     monkeypatch.setattr(report.fig3, "draw", lambda columns: None)  # stream lines take seconds
+    monkeypatch.setattr(report.causes, "QUICK", Size(("airfoil",), 2, 40))
 
 
 def invoke(*arguments):
@@ -91,7 +92,8 @@ def test_without_data_every_claim_has_its_row_and_reason(tmp_path, monkeypatch, 
     result = invoke("--quick", "--out", tmp_path)
     assert result.exit_code == 0, result.output
     rows = json.loads((tmp_path / "report.json").read_text())
-    assert {row["part"] for row in rows} == {"fig1", "momentum", "fig2", "fig3", "fig4-5", "fig6", "rescaling", "born_dead"}
+    calculations = {"fig2", "fig3", "fig4-5", "rescaling", "born_dead"}
+    assert {row["part"] for row in rows} == {"fig1", "momentum", "fig6", "causes"} | calculations
     nets = [row for row in rows if row["part"] in ("fig1", "momentum", "fig6")]
     assert len(nets) == 4 * 5 + 4 * 2 + 2 * 6
     assert all(row["verdict"] == "not run" and "MINIRELU_DATA" in row["why"] for row in nets)

@@ -102,6 +102,63 @@ def test_the_same_training(ours, theirs):
     assert_allclose(net.predict(X), expected, rtol=0, atol=BEFORE_NORM)
 
 
+ACTIVATIONS = {
+    "leaky_relu": lambda: torch.nn.LeakyReLU(0.01),
+    "prelu": lambda: torch.nn.PReLU(dtype=torch.float64),
+    "elu": torch.nn.ELU,
+}
+
+
+@pytest.mark.parametrize(("kind", "theirs"), ACTIVATIONS.items())
+def test_leaky_units_train_alike(kind, theirs):
+    """Adam with clipped gradients on a net of one hidden layer, in float64: the same parameters after 100 steps."""
+    rng = np.random.default_rng(4)
+    X, y = rng.normal(size=(64, INPUTS)), rng.normal(size=(64, 1))
+    net = nn.Sequential(
+        nn.Dense(INPUTS, WIDTH, rng=rng, dtype=np.float64, activation=kind), nn.Linear(WIDTH, 1, rng=rng, dtype=np.float64)
+    )
+    linear = lambda i, o: torch.nn.Linear(i, o, dtype=torch.float64)
+    twin = torch.nn.Sequential(linear(INPUTS, WIDTH), theirs(), linear(WIDTH, 1))
+    shapes = lambda ours, q: ours.data.reshape(q.shape) if q.shape == (1,) else like_torch(ours.data, q.shape)
+    with torch.no_grad():
+        for p, q in zip(net.parameters(), twin.parameters(), strict=True):
+            q.copy_(torch.tensor(shapes(p, q)))
+    opt, twin_opt = optim.Adam(net.parameters(), 1e-2), torch.optim.Adam(twin.parameters(), lr=1e-2, foreach=False)
+    for _ in range(100):
+        losses.mse(net(X), y).backward()
+        norm = optim.clip_gradients(net.parameters(), 0.3)
+        opt.step()
+        twin_opt.zero_grad()
+        torch.nn.functional.mse_loss(twin(torch.from_numpy(X)), torch.from_numpy(y)).backward()
+        assert_allclose(norm, torch.nn.utils.clip_grad_norm_(twin.parameters(), 0.3).item(), rtol=RELATIVE)
+        twin_opt.step()
+    for p, q in zip(net.parameters(), twin.parameters(), strict=True):
+        expected = q.detach().numpy()
+        assert_allclose(shapes(p, q), expected, rtol=0, atol=RELATIVE * np.abs(expected).max(), err_msg=p.name)
+
+
+INITS = {
+    "he": lambda w: torch.nn.init.kaiming_normal_(w, nonlinearity="relu"),
+    "xavier": torch.nn.init.xavier_normal_,
+    "torch_default": lambda w: torch.nn.init.kaiming_uniform_(w, a=5**0.5),
+}
+
+
+@pytest.mark.parametrize("name", INITS)
+def test_initialisers_have_the_same_law(name):
+    """Two samples of 60,000 weights: the Kolmogorov-Smirnov distance is below its 0.1 % quantile 1.95·√(2/n)."""
+    from scipy.stats import ks_2samp
+
+    from minirelu import init
+
+    torch.manual_seed(0)
+    drawn = getattr(init, name)(np.random.default_rng(0), (200, 300), np.float64)
+    ours = (drawn[0] if isinstance(drawn, tuple) else drawn).ravel()
+    theirs = INITS[name](torch.empty(300, 200, dtype=torch.float64)).numpy().ravel()  # (O, I) there
+    assert ks_2samp(ours, theirs).statistic < 1.95 * (2 / ours.size) ** 0.5
+    assert ks_2samp(ours, 1.1 * theirs).statistic > 1.95 * (2 / ours.size) ** 0.5  # it would notice a tenth
+
+
 def test_the_same_prediction():
     """One forward pass in evaluation mode with the same numbers everywhere: a few dozen roundings of numbers of size 1."""
     net = make_net()

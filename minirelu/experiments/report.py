@@ -21,7 +21,23 @@ import numpy as np
 from .. import sweep
 from ..errors import DataError, StoreError
 from ..files import write_atomically
-from . import born_dead, fig1, fig2, fig3, fig4, fig5, fig6, momentum, networks, page, plane_claims, reproduce, rescaling
+from . import (
+    born_dead,
+    causes,
+    causes_report,
+    fig1,
+    fig2,
+    fig3,
+    fig4,
+    fig5,
+    fig6,
+    momentum,
+    networks,
+    page,
+    plane_claims,
+    reproduce,
+    rescaling,
+)
 from .verdicts import NOT_RUN, Claim, Finding, not_run
 
 STARTS = {True: 24, False: 60}  # a side, of Figures 4 and 5
@@ -48,6 +64,7 @@ def parts(folder: Path, quick: bool, workers: int, on_progress: OnPart, train: b
     """Every part, as soon as it is done. Calculations are done anew; nets are trained into `folder` unless they are there."""
     for name, (title, module, shows) in NETS.items():
         yield _nets(name, title, module, shows, folder, quick, workers, on_progress, train)
+    yield causes_report.part(folder / "causes", causes.QUICK if quick else causes.FULL, workers, on_progress, train)
     yield from calculated(quick, workers, on_progress)
 
 

@@ -1,0 +1,64 @@
+"""A net of `nn.save`, whose layers are read off its arrays, and how many of its units are silent on some data.
+
+- `opened(path)`: the net. `silent_shares(net, x)`: a share a hidden layer.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+import zipfile
+import zlib
+
+import numpy as np
+
+from .. import nn
+from ..errors import DataError, ShapeError
+from ..kernels.train_mlp import Net
+from ..train.nets import build
+from .measures import hidden, silent
+
+
+def opened(path: str | os.PathLike[str]) -> tuple[nn.Sequential, Net]:
+    """The ReLU MLP that `nn.save` wrote to `path` (such as `train_mlp(...).net(r)`), with or without batch norm.
+
+    Raises `DataError` for a file that `nn.save` did not write, and `ShapeError` for another kind of net.
+    """
+    shape = _shape(path)
+    net = build(shape, np.random.default_rng(0), _dtype(path))
+    nn.load(path, net)
+    return net, shape
+
+
+def _shapes(path: str | os.PathLike[str]) -> dict[str, tuple[tuple[int, ...], np.dtype]]:
+    try:
+        with np.load(path, allow_pickle=False) as file:
+            if not isinstance(file, np.lib.npyio.NpzFile):
+                raise ValueError("it holds one array")
+            return {name: (file[name].shape, file[name].dtype) for name in file.files if name.startswith("net/")}
+    except FileNotFoundError:
+        raise DataError(f"there is no file {os.fspath(path)}; --net takes a file of nn.save") from None
+    except (zipfile.BadZipFile, zlib.error, ValueError, EOFError, KeyError, OSError, AttributeError, TypeError) as error:
+        raise DataError(f"{os.fspath(path)} is not a file of nn.save ({error}); --net takes a file of nn.save") from error
+
+
+def _shape(path: str | os.PathLike[str]) -> Net:
+    arrays = _shapes(path)
+    layer = lambda name: int(re.findall(r"\d+", name)[0])
+    sides = [arrays[name][0] for name in sorted((n for n in arrays if n.endswith(".W")), key=layer)]
+    if len(sides) < 2 or any(len(side) != 2 for side in sides) or sides[-1][1] != 1:
+        raise ShapeError(
+            f"{os.fspath(path)} holds weights {sides}; expected those of one ReLU MLP with at least one hidden layer and one "
+            "output, W (I, O) each; of replicas save one: train_mlp(...).net(r)"
+        )
+    return Net(sides[0][0], tuple(side[1] for side in sides[:-1]), False, any(n.endswith(".scale") for n in arrays))
+
+
+def _dtype(path: str | os.PathLike[str]) -> np.dtype:
+    return next(iter(_shapes(path).values()))[1]
+
+
+def silent_shares(net: nn.Sequential, x: np.ndarray) -> list[float]:
+    """For each hidden layer the share of units that are above 0 on no row of x (N, I). Raises `ShapeError` for other inputs."""
+    x = x.astype(net.parameters()[0].data.dtype, copy=False)
+    return [float(silent(z).mean()) for z, _ in hidden(net, x)[0]]

@@ -1,0 +1,93 @@
+"""Trainings kept in a folder, a file each: what is there is not trained again.
+
+- `Unit`: a recipe on a data set, some seeds. `train(units, folder, ...)`: those that are missing, in processes.
+- `found(unit, folder)`: its `Outcome`, or None.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import io
+import json
+import zipfile
+import zlib
+from collections.abc import Callable, Iterable
+from itertools import pairwise
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from .. import data as data_sets
+from ..errors import StoreError
+from ..files import write_atomically
+from ..sweep.processes import Failed, Finished, Processes
+from .recipe import Recipe
+from .training import Outcome, measured, on_engine
+
+VERSION = 1  # of what a unit's numbers depend on besides the unit
+
+
+class Unit(NamedTuple):
+    """Seeds 0 to `seeds` − 1 of a recipe on a data set."""
+
+    data: str
+    recipe: Recipe
+    seeds: int
+    steps: int
+
+    def key(self) -> str:
+        """The name of its file."""
+        said = json.dumps([VERSION, self.data, self.recipe._asdict(), self.seeds, self.steps])
+        return hashlib.sha256(said.encode()).hexdigest()[:20]
+
+    def cost(self) -> float:
+        """Roughly proportional to its time: what takes long is begun first."""
+        sides = (10, *self.recipe.widths)
+        work = self.seeds * sum(a * b for a, b in pairwise(sides))
+        layers = len(self.recipe.widths)
+        return self.steps * (work + 30_000 * layers if on_engine(self.recipe) else work)
+
+
+def found(unit: Unit, folder: Path) -> Outcome | None:
+    """What `folder` has of it; None if nothing, or a file that cannot be read."""
+    try:
+        with np.load(io.BytesIO((folder / f"{unit.key()}.npz").read_bytes())) as arrays:
+            return Outcome(**arrays)
+    except (OSError, ValueError, TypeError, EOFError, zipfile.BadZipFile, zlib.error):
+        return None
+
+
+def train(units: Iterable[Unit], folder: Path, workers: int, on_progress: Callable[[int, int], object]) -> None:
+    """Train those of `units` that `folder` does not have. Raises `DataError` for data, `StoreError` for what failed."""
+    todo = {unit.key(): unit for unit in units if found(unit, folder) is None}
+    folder.mkdir(parents=True, exist_ok=True)
+    sets = {name: data_sets.read(name)[:2] for name in {unit.data for unit in todo.values()}}
+    on_progress(0, len(todo))
+    if not todo:
+        return
+    done = 0
+    with Processes(_work, sets, min(workers, len(todo))) as pool:
+        for unit in sorted(todo.values(), key=Unit.cost, reverse=True):
+            pool.submit(unit)
+        while pool.busy:
+            for event in pool.events(timeout=0.2):
+                if isinstance(event, Failed):
+                    raise StoreError(f"a training failed: {event.why.strip().splitlines()[-1]}")
+                if isinstance(event, Finished):
+                    keep(event.task, event.answer, folder)
+                    done += 1
+                    on_progress(done, len(todo))
+
+
+def keep(unit: Unit, outcome: Outcome, folder: Path) -> None:
+    """Write its file, whole or not at all."""
+    write_atomically(
+        folder / f"{unit.key()}.npz",
+        lambda file: np.savez_compressed(file, **outcome._asdict()),
+    )
+
+
+def _work(unit: Unit, sets: dict[str, tuple[np.ndarray, np.ndarray]], _: Callable[[Any], object]) -> Outcome:
+    X, y = sets[unit.data]
+    return measured(unit.recipe, X, y, range(unit.seeds), unit.steps)

@@ -1,0 +1,199 @@
+"""`minirelu causes` and `minirelu diagnose`: options, tables and sentences, nothing else."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+from rich.console import Console
+from rich.progress import Progress
+from rich.table import Table
+
+from . import data as data_sets
+from .errors import DataError
+from .files import check_place, write_atomically
+from .terminal import fail, print_table, say
+
+if TYPE_CHECKING:
+    from .causes.recipe import Recipe
+    from .experiments.networks import Size
+
+CORES = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 2
+ROOM = 5 * 10**6  # bytes of results and figures, generously
+NET, DATA, TRAINING = "Net", "Data and targets", "Training"
+
+
+def causes(
+    remedies: Annotated[bool, typer.Option("--remedies", help="Also every remedy against every cause.")] = False,
+    quick: Annotated[bool, typer.Option("--quick", help="Fewer steps and seeds, under 3 minutes on two cores.")] = False,
+    data: Annotated[str | None, typer.Option(help="Data sets by commas.", show_default="diabetes,airfoil,real_estate")] = None,
+    seeds: Annotated[int | None, typer.Option(help="Seeds a setting.", show_default="8; quick: 3", min=2)] = None,
+    steps: Annotated[int | None, typer.Option(help="Training steps.", show_default="4000; quick: 1000", min=40)] = None,
+    workers: Annotated[int, typer.Option(help="Processes.", min=1)] = CORES,
+    out: Annotated[Path, typer.Option(help="Folder of runs, tables and figures; goes on where it stopped.")] = Path("causes"),
+) -> None:
+    """Measure what kills ReLUs, dose by dose: dead units at birth and since, lost capacity, slower convergence."""
+    from .experiments import causes as bench
+    from .experiments import causes_words as words
+
+    console = Console()
+    try:
+        size = _sized(bench.QUICK if quick else bench.FULL, data, seeds, steps)
+        check_place(out, ROOM)
+        with Progress(console=console, disable=not console.is_terminal) as bar:
+            task = bar.add_task("trainings", total=None)
+            show = lambda done, total: bar.update(task, completed=done, total=total)
+            bench.train(out / "runs", size, workers, show, remedies)
+        rows = bench.collect(out / "runs", size)
+        for rule, name in words.RULE_NAMES.items():
+            print_table(
+                console, _table(f"Causes, {name}, {size.steps:,} steps", words.CAUSE_HEADS, words.cause_lines(rows, rule))
+            )
+        if remedies:
+            _remedies(console, rows)
+        paths = _written(out, rows, remedies)
+        say(console, f"Written: {', '.join(map(str, paths))}")
+    except (DataError, ValueError) as error:
+        fail(console, str(error))
+    except KeyboardInterrupt:
+        console.print("Stopped; trainings that were finished are kept, and the same command goes on.")
+        raise typer.Exit(130) from None
+
+
+def _sized(size: Size, data: str | None, seeds: int | None, steps: int | None) -> Size:
+    names = size.data if data is None else tuple(part.strip() for part in data.split(",") if part.strip())
+    if not names:
+        raise ValueError(f"--data was given {data!r}; expected names of data sets separated by commas")
+    return size._replace(data=names, seeds=seeds or size.seeds, steps=steps or size.steps)
+
+
+def _table(title: str, heads: tuple[str, ...], lines: list[tuple[str, ...]]) -> Table:
+    table = Table(title=title, title_justify="left", box=None, pad_edge=False)
+    for k, head in enumerate(heads):
+        table.add_column(head, justify="right" if k else "left", overflow="fold")
+    for line in lines:
+        table.add_row(*line)
+    return table
+
+
+def _remedies(console: Console, rows: list[Any]) -> None:
+    from .causes import cases
+    from .experiments import causes_words as words
+
+    heads = ("cause", "none", *(remedy.key.replace("_", " ") for remedy in cases.REMEDIES))
+    print_table(console, _table("Silent units in the worst layer, %, Adam", heads, words.remedy_lines(rows)))
+    for sentence in words.recommendations(rows):
+        say(console, sentence)
+
+
+def _written(out: Path, rows: list[Any], remedies: bool) -> list[Path]:
+    from .experiments import causes_figures as figures
+    from .experiments import causes_words as words
+
+    paths = [out / "causes.json", out / "causes.md"]
+    for path, text in zip(paths, (words.as_json(rows), words.markdown(rows)), strict=True):
+        write_atomically(path, lambda file, t=text: file.write(t.encode()))  # type: ignore[misc]
+    drawn = {"causes": figures.responses, "consequences": figures.consequences}
+    drawn |= {"remedies": figures.remedies} if remedies else {}
+    for name, draw in drawn.items():
+        figure = draw(rows)
+        paths.append(out / f"{name}.png")
+        write_atomically(paths[-1], lambda file, f=figure: f.savefig(file, format="png", dpi=130))  # type: ignore[misc]
+    return paths
+
+
+# -------------------------------------------------------------------------------------------------------------- diagnose
+
+
+def diagnose(
+    data: Annotated[str, typer.Argument(help=f"{', '.join(data_sets.SETS)}; openml:NAME_OR_ID; or a CSV file.")],
+    target: Annotated[str | None, typer.Option(help="The column to predict.", rich_help_panel=DATA)] = None,
+    inputs: Annotated[str, typer.Option(help="standard, or raw: as they are.", rich_help_panel=DATA)] = "standard",
+    targets: Annotated[str, typer.Option(help="standard, or raw: as they are.", rich_help_panel=DATA)] = "standard",
+    gamma: Annotated[float, typer.Option(help="The targets are multiplied by this.", rich_help_panel=DATA)] = 1.0,
+    delta: Annotated[float, typer.Option(help="Then this is added to them.", rich_help_panel=DATA)] = 0.0,
+    net: Annotated[
+        Path | None, typer.Option(help="A net of nn.save: its units are counted, its widths used.", rich_help_panel=NET)
+    ] = None,
+    widths: Annotated[
+        str | None, typer.Option(help="Units of the hidden layers.", show_default="64,64", rich_help_panel=NET)
+    ] = None,
+    activation: Annotated[str, typer.Option(help="relu, leaky_relu, prelu or elu.", rich_help_panel=NET)] = "relu",
+    batch_norm: Annotated[bool, typer.Option("--batch-norm", help="Before the activation.", rich_help_panel=NET)] = False,
+    init: Annotated[
+        str, typer.Option(help="torch_default, he, xavier, lecun, rai, or constant:VALUE.", rich_help_panel=NET)
+    ] = "torch_default",
+    init_scale: Annotated[float, typer.Option(help="Factor of the hidden weights and biases.", rich_help_panel=NET)] = 1.0,
+    negative: Annotated[float, typer.Option(help="Share of negative hidden weights.", rich_help_panel=NET)] = 0.5,
+    bias: Annotated[float, typer.Option(help="Added to the hidden biases.", rich_help_panel=NET)] = 0.0,
+    optimizer: Annotated[str, typer.Option(help="adam, sgd, heavy_ball, nesterov, ema.", rich_help_panel=TRAINING)] = "adam",
+    lr: Annotated[
+        float | None, typer.Option(help="Learning rate.", show_default="adam 0.001, else 0.01", rich_help_panel=TRAINING)
+    ] = None,
+    clip: Annotated[float, typer.Option(help="Largest norm of the gradient; 0: any.", rich_help_panel=TRAINING)] = 0.0,
+    batch: Annotated[int, typer.Option(help="Rows a minibatch.", rich_help_panel=TRAINING)] = 32,
+    steps: Annotated[int, typer.Option(help="Training steps.", min=1, rich_help_panel=TRAINING)] = 5000,
+    seeds: Annotated[int, typer.Option(help="Runs, with the seeds 0, 1, …", min=2, rich_help_panel=TRAINING)] = 8,
+    alarm: Annotated[float, typer.Option(help="Silent share of a layer that is to be explained.", min=0, max=1)] = 0.25,
+) -> None:
+    """Why units die in your own training: run it again, with one suspect changed at a time, from the same seeds."""
+    from .causes import diagnose as diagnosis
+    from .causes.settings import OPTIONS, recipe_of
+
+    console, given = Console(), dict(locals())
+    try:
+        table = data_sets.read(data, target)
+        saved = None
+        if net is not None:
+            saved, given["widths"] = _saved(net, table, widths)
+        given["widths"] = given["widths"] or "64,64"
+        given["lr"] = lr or diagnosis.USUAL_RATE.get(optimizer, diagnosis.USUAL_OTHER)
+        recipe = recipe_of(table.y, **{name: given[name] for name in OPTIONS})
+        say(console, f"{table.note}. {_described(recipe)}; {steps:,} steps, {seeds} seeds.")
+        if saved is not None:
+            say(console, _counted(saved, recipe, table))
+        with Progress(console=console, disable=not console.is_terminal) as bar:
+            task = bar.add_task("trainings", total=None)
+            show = lambda done, total: bar.update(task, completed=done, total=total)
+            found = diagnosis.diagnose(table.X, table.y, recipe, steps, range(seeds), alarm, show)
+        for sentence in diagnosis.sentences(found):
+            say(console, sentence)
+        if found.tested:
+            print_table(console, _table("Each change alone", diagnosis.HEADS, diagnosis.lines(found)))
+    except (DataError, ValueError, TypeError) as error:
+        fail(console, str(error))
+    except KeyboardInterrupt:
+        console.print("Stopped.")
+        raise typer.Exit(130) from None
+
+
+def _saved(path: Path, table: Any, widths: str | None) -> tuple[Any, str]:
+    from .causes.saved import opened
+
+    net, shape = opened(path)
+    own = ",".join(map(str, shape.widths))
+    if shape.inputs != table.X.shape[1]:
+        raise ValueError(f"{path} takes {shape.inputs} inputs, the data has {table.X.shape[1]}; give the data it is for")
+    if widths is not None and widths != own:
+        raise ValueError(f"--widths was given {widths}, but {path} has {own}; leave the option out")
+    return net, own
+
+
+def _counted(net: Any, recipe: Recipe, table: Any) -> str:
+    from .causes.recipe import prepared
+    from .causes.saved import silent_shares
+
+    shares = silent_shares(net, prepared(recipe, table.X))
+    said = ", ".join(f"{100 * share:.0f} % of layer {k}" for k, share in enumerate(shares, 1))
+    return f"The saved net: dead on these {len(table.X):,} rows are {said}. Its settings, run again from other seeds:"
+
+
+def _described(recipe: Recipe) -> str:
+    """The settings in a line."""
+    scaled = "raw" if recipe.raw else "standardised"
+    return (
+        f"Net {'-'.join(map(str, recipe.widths))} of {recipe.activation}{', batch norm' * recipe.batch_norm}; "
+        f"{recipe.optimizer} at {recipe.lr:g}; {scaled} inputs; targets of spread {recipe.gamma:.3g} around {recipe.delta:.3g}"
+    )

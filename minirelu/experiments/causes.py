@@ -1,0 +1,202 @@
+"""Causes and remedies of dying ReLU on one bench: which trainings, and what came out of them as rows.
+
+Every cause (causes/cases.py) at every dose, under Adam and under SGD; every remedy against every cause under Adam.
+Deviation: folklore gives no numbers. Ours: docs/causes-and-remedies.md, with the run times.
+
+- `FULL`, `QUICK`: sizes. `train(folder, size, ...)`: what is missing. `collect(folder, size)`: `Row`s, one a setting and set.
+- `over_sets(rows)`: the same, one a setting. `killing(rows)`: the first dose that kills.
+- `remedied`, `recommended`: what helps against a cause.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Sequence
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+
+from ..causes import cases
+from ..causes.cases import Cause
+from ..causes.measures import steps_to
+from ..causes.recipe import BASE
+from ..causes.training import Outcome
+from ..causes.units import Unit, found
+from ..causes.units import train as train_units
+from ..monitor import ALARM
+from .networks import OnProgress, Size, needed
+from .summary import Estimate, error_estimate, estimate
+
+SETS = ("diabetes", "airfoil", "real_estate")
+FULL = Size(SETS, 8, 4000)
+QUICK = Size(SETS, 3, 1000)
+RULES = {"adam": lambda recipe: recipe, "sgd": cases.under_sgd}
+KILLS = ALARM  # the share of a layer from which on a cause is said to kill
+EASED = 0.15  # a remedy that leaves at most this share more than the best one is as good, and the fit decides
+
+
+class Row(NamedTuple):
+    """A setting on a data set, or over several; n seeds, without the `diverged` ones.
+
+    born: silent at birth in the worst layer then; dead: silent at the end in the worst layer; died: of that layer, silent at
+    the end but not at birth. `steps` to the error `goal`, counted as the training's length for the `never` seeds that did not
+    get there.
+    """
+
+    data: str
+    cause: str
+    rule: str
+    dose: str
+    remedy: str
+    n: int
+    diverged: int
+    born: Estimate
+    dead: Estimate
+    died: Estimate
+    rank: Estimate
+    error: Estimate
+    steps: Estimate
+    never: int
+
+
+# ---------------------------------------------------------------------------------------------------------- trainings
+
+
+def cause_units(size: Size) -> Iterator[tuple[str, str, str, Unit]]:
+    """(cause, rule, dose, unit): every cause at every dose, under both optimisers."""
+    for data in size.data:
+        for rule, change in RULES.items():
+            for cause in cases.CAUSES:
+                for dose in cause.doses:
+                    unit = Unit(data, change(dose.recipe), size.seeds, size.steps * cause.length)
+                    yield cause.key, rule, dose.label, unit
+
+
+def remedy_units(size: Size) -> Iterator[tuple[str, str, str, Unit]]:
+    """(cause, remedy, dose, unit): every remedy, and none, against every cause at its lethal dose, under Adam."""
+    for data in size.data:
+        for cause in cases.CAUSES:
+            for remedy in (cases.NONE, *cases.REMEDIES):
+                unit = Unit(data, remedy.change(cause.dose.recipe), size.seeds, size.steps * cause.length)
+                yield cause.key, remedy.key, cause.dose.label, unit
+
+
+def train(folder: Path, size: Size, workers: int, on_progress: OnProgress, remedies: bool = True) -> None:
+    """Train what is not in `folder` yet. Raises `DataError` if none of the data can be read, `StoreError` for a failure."""
+    size = size._replace(data=tuple(needed(size.data)))
+    wanted = [unit for *_, unit in cause_units(size)]
+    train_units(wanted + [unit for *_, unit in remedy_units(size)] * remedies, folder, workers, on_progress)
+
+
+def collect(folder: Path, size: Size) -> list[Row]:
+    """A row for each setting and data set that is in `folder`: of doses without a remedy ("none"), then of remedies."""
+    rows, known = [], {}
+    for data in size.data:
+        base = found(Unit(data, BASE, size.seeds, size.steps), folder)
+        if base is not None:
+            known[data] = goal(base)
+    for cause, rule, dose, unit in cause_units(size):
+        rows += _row(unit, folder, known, cause, rule, dose, "none")
+    for cause, remedy, dose, unit in remedy_units(size):
+        if remedy != "none":
+            rows += _row(unit, folder, known, cause, "adam", dose, remedy)
+    return rows
+
+
+def goal(base: Outcome) -> float:
+    """The error whose steps are counted: what healthy nets (Adam) have after a quarter of the steps, geometric mean."""
+    quarter = int(np.searchsorted(base.step, base.step[-1] / 4))
+    return error_estimate(base.error[:, quarter]).mean
+
+
+def _row(unit: Unit, folder: Path, goals: dict[str, float], cause: str, rule: str, dose: str, remedy: str) -> list[Row]:
+    of = found(unit, folder)
+    if of is None or unit.data not in goals:
+        return []
+    return [judged(of, goals[unit.data], Row, data=unit.data, cause=cause, rule=rule, dose=dose, remedy=remedy,
+                   resolution=1 / max(unit.recipe.widths))]  # fmt: skip
+
+
+def judged(of: Outcome, goal: float, make: type[Row], resolution: float, **names: str) -> Row:
+    """The row of an outcome."""
+    fine = np.isfinite(of.worst) & np.isfinite(of.error[:, -1])
+    own = Outcome(of.step, *(a[fine] for a in of[1:]))
+    worst = own.dead.argmax(axis=1)[:, None]
+    share = lambda values: estimate(values, 0, 1, resolution=resolution)
+    took = steps_to(own.step, own.error, goal)
+    last = int(of.step[-1])
+    return make(
+        **names, n=int(fine.sum()), diverged=int((~fine).sum()),
+        born=share(of.born.max(axis=1)), dead=share(own.worst), died=share(np.take_along_axis(own.died, worst, 1)[:, 0]),
+        rank=estimate(own.rank, 0), error=error_estimate(own.error[:, -1]),
+        steps=estimate(np.minimum(took, last), 0, last), never=int(np.isinf(took).sum()),
+    )  # fmt: skip
+
+
+# -------------------------------------------------------------------------------------------------------- over the sets
+
+
+def over_sets(rows: Iterable[Row]) -> list[Row]:
+    """One row a setting: the mean of the sets' means (of errors the geometric one), with the interval of that mean."""
+    groups: dict[tuple[str, ...], list[Row]] = {}
+    for row in rows:
+        groups.setdefault((row.cause, row.rule, row.dose, row.remedy), []).append(row)
+    return [_mean(group) for group in groups.values()]
+
+
+def _mean(group: Sequence[Row]) -> Row:
+    def mean(name: str) -> Estimate:
+        return pooled([getattr(row, name) for row in group], logarithmic=name == "error")
+
+    names = ("born", "dead", "died", "rank", "error", "steps")
+    total = {name: sum(getattr(row, name) for row in group) for name in ("n", "diverged", "never")}
+    return group[0]._replace(data=", ".join(row.data for row in group), **total, **{name: mean(name) for name in names})  # type: ignore[arg-type]
+
+
+def pooled(parts: Sequence[Estimate], logarithmic: bool = False) -> Estimate:
+    """The mean of independent means. Its interval's half is the root of the halves' squares, by their number.
+
+    Parts without a run are left out; so the mean is of the sets on which any seed stayed finite.
+    """
+    kept = [e for e in parts if e.n]
+    if not kept:
+        return Estimate(np.nan, np.nan, np.nan, 0)
+    table = np.array([e[:3] for e in kept])
+    if logarithmic:
+        table = np.log(np.maximum(table, 1e-300))
+    mean, below, above = table[:, 0].mean(), table[:, 0] - table[:, 1], table[:, 2] - table[:, 0]
+    low, high = mean - np.hypot.reduce(below) / len(kept), mean + np.hypot.reduce(above) / len(kept)
+    made = np.exp([mean, low, high]) if logarithmic else np.array([mean, low, high])
+    return Estimate(float(made[0]), float(made[1]), float(made[2]), sum(e.n for e in kept))
+
+
+def doses(rows: Iterable[Row], cause: Cause, rule: str) -> list[Row]:
+    """The rows of a cause without a remedy, from healthy to strong."""
+    own = {row.dose: row for row in rows if (row.cause, row.rule, row.remedy) == (cause.key, rule, "none")}
+    return [own[dose.label] for dose in cause.doses if dose.label in own]
+
+
+def killing(rows: Sequence[Row]) -> Row | None:
+    """The first of a cause's rows whose dead share is above `KILLS` with its whole interval."""
+    return next((row for row in rows[1:] if row.dead.n and row.dead.low > KILLS), None)
+
+
+def remedied(rows: Iterable[Row], cause: Cause) -> dict[str, Row]:
+    """{remedy: row} against a cause under Adam, "none" first."""
+    own = {row.remedy: row for row in rows if (row.cause, row.rule, row.dose) == (cause.key, "adam", cause.dose.label)}
+    return {key: own[key] for key in ("none", *(remedy.key for remedy in cases.REMEDIES)) if key in own}
+
+
+def recommended(tried: dict[str, Row]) -> Row | None:
+    """The remedy to take: of those that leave nearly as few silent units as the best, surely fewer than none, and do not fit
+    surely worse than none, the best fit.
+
+    None if no remedy surely leaves fewer. Those that diverge for a seed, or were tried on other data sets, are left out.
+    """
+    if "none" not in tried:
+        return None
+    without = tried["none"]
+    sound = [row for key, row in tried.items() if key != "none" and row.n and not row.diverged and row.data == without.data]
+    helping = [row for row in sound if row.dead.high < without.dead.low and row.error.low <= without.error.high]
+    least = min((row.dead.mean for row in helping), default=0.0)
+    return min((row for row in helping if row.dead.mean <= least + EASED), key=lambda row: row.error.mean, default=None)

@@ -1,0 +1,185 @@
+"""Causes and remedies in words: tables for the terminal and the documents, recommendations, rows of the report.
+
+- `cause_lines(rows, rule)`, `remedy_lines(rows)`: cells of tables. `recommendations(rows)`: a sentence a cause.
+- `as_json(rows)`: every row with its intervals. `findings(rows)`: claims of the folklore and what the numbers say.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Sequence
+
+from ..causes import cases
+from .causes import KILLS, RULES, Row, doses, killing, over_sets, recommended, remedied
+from .summary import Estimate
+from .verdicts import IN_PART, NOT_REPRODUCED, REPRODUCED, Claim, Finding, not_run
+
+RULE_NAMES = {"adam": "Adam", "sgd": "SGD"}
+CAUSE_HEADS = ("cause", "kills from", "dead, worst layer", "of it since birth", "rank", "error", "steps to goal", "n")
+
+
+def percent(e: Estimate) -> str:
+    """`41 % [32, 50]`, or – where there is nothing."""
+    return f"{100 * e.mean:.0f} % [{100 * e.low:.0f}, {100 * e.high:.0f}]" if e.n else "–"
+
+
+def cause_lines(rows: Sequence[Row], rule: str) -> list[tuple[str, ...]]:
+    """A line a cause under a rule, over all data sets: at the dose that kills first, or else at the strongest.
+
+    Rank, error and steps beside those of the healthy dose.
+    """
+    table, lines = over_sets(rows), []
+    for cause in cases.CAUSES:
+        own = doses(table, cause, rule)
+        if len(own) > 1:
+            lines.append(_cause_line(cause.title, own))
+    return lines
+
+
+def _cause_line(title: str, own: Sequence[Row]) -> tuple[str, ...]:
+    base, found = own[0], killing(own)
+    at = found or next((row for row in reversed(own) if row.dead.n), own[-1])
+    gone = f", {at.diverged} diverged" if at.diverged else ""
+    dose = at.dose if found else f"does not ({at.dose})" if at.dead.n else "diverges"
+    never = f" ({at.never} never)" if at.never else ""
+    return (
+        title, dose, percent(at.dead), percent(at.died), f"{base.rank.mean:.0f} → {at.rank.mean:.1f}",
+        f"{base.error.mean:.2g} → {at.error.mean:.2g}", f"{base.steps.mean:.0f} → {at.steps.mean:.0f}{never}",
+        f"{at.n}{gone}",
+    )  # fmt: skip
+
+
+def remedy_lines(rows: Sequence[Row]) -> list[tuple[str, ...]]:
+    """A line a cause: cause, then for no remedy and each remedy its silent share, over all data sets."""
+    table, lines = over_sets(rows), []
+    for cause in cases.CAUSES:
+        tried = remedied(table, cause)
+        if len(tried) > 1:
+            keys = ("none", *(remedy.key for remedy in cases.REMEDIES))
+            cells = (_short(tried[key]) if key in tried else "–" for key in keys)
+            lines.append((f"{cause.title}: {cause.dose.label}", *cells))
+    return lines
+
+
+def _short(row: Row) -> str:
+    return f"{100 * row.dead.mean:.0f}" if row.dead.n else "div."
+
+
+def recommendations(rows: Sequence[Row]) -> list[str]:
+    """A sentence a cause: what to take against it, drawn from the numbers."""
+    table, said = over_sets(rows), []
+    for cause in cases.CAUSES:
+        tried = remedied(table, cause)
+        if len(tried) > 1:
+            said.append(_recommendation(cause, tried, doses(table, cause, "adam")[0]))
+    return said
+
+
+def _recommendation(cause: cases.Cause, tried: dict[str, Row], base: Row) -> str:
+    best, without = recommended(tried), tried["none"]
+    head = f"{cause.title}, {cause.dose.label}"
+    if best is None:
+        return f"{head}: nothing tried leaves surely fewer than the {percent(without.dead)} without a remedy."
+    title = next(remedy.title for remedy in cases.REMEDIES if remedy.key == best.remedy)
+    silent = "silent" if best.remedy in cases.LEAKY else "dead"
+    return (
+        f"{head}: {title}: {percent(best.dead)} {silent} instead of {percent(without.dead)}, error {best.error.mean:.2g} "
+        f"instead of {without.error.mean:.2g} (healthy {base.error.mean:.2g}), n = {best.n}."
+    )
+
+
+# ----------------------------------------------------------------------------------------------------------------- files
+
+
+def as_json(rows: Sequence[Row]) -> str:
+    """The rows, one a line; what is not a number is null."""
+
+    def plain(value: object) -> object:
+        if isinstance(value, Estimate):
+            return [_rounded(x) for x in value[:3]]
+        return value
+
+    lines = [json.dumps({k: plain(v) for k, v in row._asdict().items()}, ensure_ascii=False) for row in rows]
+    return "[\n" + ",\n".join(lines) + "\n]\n"
+
+
+def _rounded(x: float) -> float | None:
+    return float(f"{x:.4g}") if math.isfinite(x) else None
+
+
+# ---------------------------------------------------------------------------------------------------------------- report
+
+FOLKLORE = {
+    "scale_large": "Initial weights that are too large kill",
+    "scale_small": "Initial weights that are too small kill",
+    "sign": "Weights of mostly one sign kill",
+    "constant": "Constant initial weights kill",
+    "bias": "A large negative bias kills",
+    "lr": "A high learning rate kills",
+    "raw": "Inputs that are not normalised kill",
+    "shift": "Inputs far from 0 kill",
+    "gamma": "Targets of tiny scale kill",
+    "delta": "Targets far from 0 kill",
+    "depth": "Depth kills",
+    "width": "Narrow layers kill",
+    "deep_narrow": "Depth kills narrow nets",
+}
+
+
+def claims() -> list[Claim]:
+    """What is said of every cause, under each rule."""
+    return [
+        Claim(f"{FOLKLORE[cause.key]}, with {RULE_NAMES[rule]}", "folklore; docs/causes-and-remedies.md",
+              f"more than {KILLS:.0%} of a layer at some dose up to {cause.doses[-1].label}")
+        for cause in cases.CAUSES for rule in RULES
+    ]  # fmt: skip
+
+
+def findings(rows: Sequence[Row]) -> list[Finding]:
+    """The verdict on every claim: reproduced if at some dose the whole interval is above the share, over the data sets run."""
+    table = over_sets(rows)
+    asked = [(cause, rule) for cause in cases.CAUSES for rule in RULES]
+    return [_found(claim, doses(table, cause, rule)) for claim, (cause, rule) in zip(claims(), asked, strict=True)]
+
+
+def _found(claim: Claim, own: Sequence[Row]) -> Finding:
+    tried = [row for row in own[1:] if row.dead.n > 1]
+    lost = sum(row.diverged for row in own[1:])
+    also = f"; {lost} nets diverged, which is not dying" if lost else ""
+    if not tried:
+        return not_run(claim, f"no net stayed finite{also}" if lost else "not trained in this size")
+    found = killing(own)
+    most = found or max(tried, key=lambda row: row.dead.mean)
+    words = f"{percent(most.dead)} at {most.dose}, of it {percent(most.died)} since birth{also}"
+    verdict = REPRODUCED if found else NOT_REPRODUCED if all(row.dead.high < KILLS for row in tried) else IN_PART
+    return Finding(claim, words, most.n, verdict)
+
+
+# -------------------------------------------------------------------------------------------------------------- markdown
+
+
+def markdown(rows: Sequence[Row]) -> str:
+    """The tables and recommendations for a document: causes under each rule, then remedies with intervals."""
+    parts = [f"**{name}**\n\n" + _grid(CAUSE_HEADS, cause_lines(rows, rule)) for rule, name in RULE_NAMES.items()]
+    table = over_sets(rows)
+    kept = [(cause, tried) for cause in cases.CAUSES if len(tried := remedied(table, cause)) > 1]
+    if kept:
+        heads = ("remedy", *(f"{cause.title}: {cause.dose.label}" for cause, _ in kept))
+        known = [("none", "none"), *((remedy.key, remedy.title) for remedy in cases.REMEDIES)]
+        lines = [(title, *(_cell(tried, key) for _, tried in kept)) for key, title in known]
+        parts += ["**Remedies**\n\n" + _grid(heads, lines), "\n".join(f"- {said}" for said in recommendations(rows))]
+    return "\n\n".join(parts) + "\n"
+
+
+def _cell(tried: dict[str, Row], key: str) -> str:
+    if key not in tried:
+        return "–"
+    row = tried[key]
+    part = f" (n = {row.n})" if row.n < tried["none"].n else ""
+    return f"{percent(row.dead)}; {row.error.mean:.2g}{part}" if row.n else "diverges"
+
+
+def _grid(heads: Sequence[str], lines: Sequence[Sequence[str]]) -> str:
+    rule = ["---", *["---:"] * (len(heads) - 1)]
+    return "\n".join("| " + " | ".join(cells) + " |" for cells in (heads, rule, *lines))

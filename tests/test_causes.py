@@ -1,0 +1,211 @@
+"""Causes and remedies: rows and verdicts on made-up outcomes, figures, and the command from end to end on a small bench."""
+
+import json
+import re
+from typing import NamedTuple
+
+import numpy as np
+import pytest
+from numpy.testing import assert_allclose
+from typer.testing import CliRunner
+
+from minirelu import cli
+from minirelu.causes import cases
+from minirelu.causes.training import Outcome
+from minirelu.experiments import causes, causes_figures, causes_report, causes_words
+from minirelu.experiments.networks import Size
+from minirelu.experiments.summary import Estimate, estimate
+
+SIZE = Size(("sine",), 2, 40)
+
+
+def outcome(dead, born=0.0, error=0.5, seeds=4):
+    """R seeds, two layers, the second the worst with the share `dead`; the error falls by half at each of 3 moments."""
+    spread = 0.01 * np.arange(seeds)
+    shares = np.stack([0 * spread, dead - spread], axis=1)
+    courses = np.stack([born + 0 * spread, shares[:, 1], shares[:, 1]], axis=1)
+    died = shares - np.array([0.0, born])
+    errors = np.repeat(error * np.array([[4.0, 2.0, 1.0]]), seeds, axis=0)
+    return Outcome(np.array([0, 10, 20]), errors, courses, np.tile([0.0, born], (seeds, 1)), shares, died, np.full(seeds, 3.0))
+
+
+def row(of, data="sine", cause="lr", rule="adam", dose="0.1", remedy="none", goal=1.0):
+    return causes.judged(of, goal, causes.Row, data=data, cause=cause, rule=rule, dose=dose, remedy=remedy, resolution=1 / 32)
+
+
+def test_a_row_has_birth_death_and_convergence():
+    found = row(outcome(0.8, born=0.3))
+    assert_allclose([found.born.mean, found.dead.mean, found.died.mean], [0.3, 0.785, 0.485])
+    assert found.dead.low < 0.785 < found.dead.high
+    assert (found.n, found.diverged, found.never) == (4, 0, 0)
+    assert found.steps.mean == 10
+    never = row(outcome(0.8), goal=0.1)
+    assert (never.steps.mean, never.never) == (20, 4)
+
+
+def test_diverged_seeds_are_in_no_mean():
+    of = outcome(0.8)
+    of.course[1, -1] = np.nan
+    of.error[2, -1] = np.nan
+    found = row(of)
+    assert (found.n, found.diverged) == (2, 2)
+    assert_allclose(found.dead.mean, 0.785)
+    of.course[:, -1] = np.nan
+    assert row(of).n == 0
+    assert np.isnan(row(of).dead.mean)
+
+
+def test_the_mean_over_sets_and_its_interval():
+    parts = [Estimate(0.2, 0.1, 0.3, 8), Estimate(0.6, 0.4, 0.7, 8)]
+    mean = causes.pooled(parts)
+    assert_allclose(mean[:3], [0.4, 0.4 - np.hypot(0.1, 0.2) / 2, 0.4 + np.hypot(0.1, 0.1) / 2])
+    assert mean.n == 16
+    assert_allclose(causes.pooled([Estimate(1, 0.5, 2, 3), Estimate(4, 2, 8, 3)], logarithmic=True)[0], 2.0)
+    assert causes.pooled([*parts, Estimate(np.nan, np.nan, np.nan, 0)]) == mean
+    assert np.isnan(causes.pooled([]).mean)
+
+
+def test_the_interval_over_sets_covers():
+    """Means of 3 sets with their own levels: the interval of the mean covers the truth at least as often as it says."""
+    rng = np.random.default_rng(0)
+    hits = 0
+    for _ in range(400):
+        parts = [estimate(rng.normal(level, spread, 8)) for level, spread in ((0.2, 0.1), (0.5, 0.05), (0.6, 0.2))]
+        mean = causes.pooled(parts)
+        hits += mean.low <= 1.3 / 3 <= mean.high
+    assert 0.93 <= hits / 400 <= 0.99  # 95 % of 400: a standard error of 1.1 points; three t of 7 degrees are a little wide
+
+
+def doses(shares, cause="lr", rule="adam", diverged=0):
+    labels = [dose.label for dose in next(c for c in cases.CAUSES if c.key == cause).doses]
+    made = [row(outcome(share), cause=cause, rule=rule, dose=label) for label, share in zip(labels, shares, strict=True)]
+    return [r._replace(diverged=diverged) for r in made]
+
+
+def verdict(shares, **options):
+    found = causes_words.findings(doses(shares, **options))
+    return next(f for f in found if f.claim.text == "A high learning rate kills, with Adam")
+
+
+def test_verdicts_of_the_folklore():
+    assert verdict([0.05, 0.2, 0.6, 0.9, 0.9]).verdict == "reproduced"
+    assert "at 0.03" in verdict([0.05, 0.2, 0.6, 0.9, 0.9]).ours
+    assert verdict([0.05, 0.1, 0.1, 0.1, 0.2]).verdict == "not reproduced"
+    assert verdict([0.05, 0.1, 0.1, 0.1, 0.41]).verdict == "in part"
+    assert "5 nets diverged" not in verdict([0.05] * 5).ours
+    assert "8 nets diverged, which is not dying" in verdict([0.05] * 5, diverged=2).ours
+    assert verdict([0.9, 0.1, 0.1, 0.1, 0.1]).verdict == "not reproduced"  # the healthy dose is no dose
+    others = [f.verdict for f in causes_words.findings(doses([0.05] * 5)) if "learning rate" not in f.claim.text]
+    assert set(others) == {"not run"}
+
+
+def tried(**remedies):
+    return {key: row(of, remedy=key) for key, of in remedies.items()}
+
+
+def test_what_is_recommended():
+    none = outcome(0.8)
+    best = lambda **remedies: (causes.recommended(tried(none=none, **remedies)) or row(none)).remedy
+    assert best(he=outcome(0.1, error=0.5), elu=outcome(0.2, error=0.1)) == "elu"  # about as few: the better fit
+    assert best(he=outcome(0.1, error=0.5), elu=outcome(0.5, error=0.1)) == "he"
+    assert best(he=outcome(0.79)) == "none"  # not surely fewer
+    assert best(he=outcome(0.2), elu=outcome(0.01, error=0.9)) == "he"  # alive, but fits worse than without a remedy
+    wild = outcome(0.05)
+    wild.error[0, -1] = np.nan
+    assert best(he=outcome(0.2), elu=wild) == "he"  # what diverges for some is no remedy
+
+
+def test_the_goal_is_the_error_at_a_quarter():
+    of = outcome(0.1)._replace(step=np.array([0, 5, 20]))
+    assert_allclose(causes.goal(of), 1.0)
+
+
+class Bench(NamedTuple):
+    out: object
+    result: object
+    words: str
+
+
+ARGUMENTS = ["causes", "--remedies", "--data", "sine", "--seeds", "2", "--steps", "40", "--workers", "1"]
+
+
+@pytest.fixture(scope="module")
+def bench(tmp_path_factory):
+    """Two causes and three remedies, in this process, so that it takes seconds."""
+    out = tmp_path_factory.mktemp("causes")
+    with pytest.MonkeyPatch.context() as patch:
+        _shorten(patch)
+        result = CliRunner().invoke(cli.app, [*ARGUMENTS, "--out", str(out)], env={"COLUMNS": "160"})
+        yield Bench(out, result, " ".join(result.output.split()))
+
+
+def _shorten(patch):
+    few = [cause for cause in cases.CAUSES if cause.key in ("bias", "gamma")]
+    patch.setattr(cases, "CAUSES", tuple(cause._replace(doses=cause.doses[:2], lethal=1) for cause in few))
+    patch.setattr(cases, "REMEDIES", tuple(r for r in cases.REMEDIES if r.key in ("he", "targets", "clip")))
+
+
+def test_the_command_measures_draws_and_speaks(bench):
+    assert bench.result.exit_code == 0, bench.result.output
+    assert {p.name for p in bench.out.iterdir()} == {
+        "runs", "causes.json", "causes.md", "causes.png", "consequences.png", "remedies.png"
+    }  # fmt: skip
+    assert "Causes, Adam, 40 steps" in bench.words
+    assert "Causes, SGD, 40 steps" in bench.words
+    assert re.search(r"initial bias does not \(-0\.1\) \d+ % \[", bench.words)
+    assert re.search(r"initial bias, -0\.1: nothing tried leaves surely fewer", bench.words)
+    page = (bench.out / "causes.md").read_text()
+    assert re.search(r"^\| none \| \d+ % \[\d+, \d+\]; [\d.e+-]+ \| ", page, re.MULTILINE)
+    assert "| He initialisation |" in page
+    rows = json.loads((bench.out / "causes.json").read_text())
+    assert len(rows) == 2 * 2 * 2 + 2 * 3
+    assert {r["remedy"] for r in rows} == {"none", "he", "targets", "clip"}
+    for r in rows:
+        assert r["n"] + r["diverged"] == 2
+        assert r["dead"][1] <= r["dead"][0] <= r["dead"][2]
+
+
+def test_a_remedy_that_changes_nothing_is_trained_once(bench):
+    files = list((bench.out / "runs").iterdir())
+    # Adam: base, bias, and the base and γ at five times the length; the same for SGD; He 2, clip 2; targets: the base twice
+    assert len(files) == 4 + 4 + 2 + 2
+    by = {(r.cause, r.remedy): r for r in causes.collect(bench.out / "runs", SIZE) if r.rule == "adam" and r.dose != "1"}
+    assert by["bias", "targets"]._replace(remedy="none") == by["bias", "none"]
+
+
+def test_resuming_trains_nothing(bench, monkeypatch):
+    monkeypatch.setattr("minirelu.causes.units.Processes", None)
+    causes.train(bench.out / "runs", SIZE, 1, lambda *_: None)
+
+
+def test_the_report_has_the_rows(bench):
+    part = causes_report.part(bench.out / "runs", SIZE, 1, lambda *_: None, train=False)
+    assert part.name == "causes"
+    assert len(part.findings) == 4
+    assert {f.verdict for f in part.findings} <= {"reproduced", "not reproduced", "in part"}
+    assert part.picture.startswith(b"\x89PNG")
+    empty = causes_report.part(bench.out / "nothing", SIZE, 1, lambda *_: None, train=False)
+    assert {f.verdict for f in empty.findings} == {"not run"}
+    assert empty.picture == b""
+
+
+def test_wrong_options_are_refused_in_a_sentence(tmp_path):
+    for options, words in ((["--data", ","], "expected names of data sets"), (["--data", "sinne"], "did you mean 'sine'")):
+        result = CliRunner().invoke(cli.app, ["causes", *options, "--out", str(tmp_path)], env={"COLUMNS": "200"})
+        assert result.exit_code == 2
+        assert words in " ".join(result.output.split())
+
+
+def test_figures_of_everything_are_drawn():
+    """All causes and remedies, with diverged ones among them."""
+    rows = []
+    for cause in cases.CAUSES:
+        for rule in causes.RULES:
+            shares = np.linspace(0.1, 0.9, len(cause.doses))
+            rows += doses(shares, cause=cause.key, rule=rule, diverged=int(rule == "sgd"))
+        rows += [row(outcome(0.2), cause=cause.key, dose=cause.dose.label, remedy=r.key) for r in cases.REMEDIES[1:]]
+    rows[3] = rows[3]._replace(n=0, dead=estimate([]), error=estimate([]))
+    for draw in (causes_figures.responses, causes_figures.consequences, causes_figures.remedies):
+        figure = draw(rows)
+        titles = [axes.get_title().replace("\n", " ") for axes in figure.axes]
+        assert any(titles)

@@ -1,0 +1,124 @@
+"""Recipes trained: kernel and engine agree, seeds do not notice each other, deaths are told apart, units resume."""
+
+import numpy as np
+import pytest
+from numpy.testing import assert_allclose, assert_array_equal
+
+from minirelu import data
+from minirelu.causes import cases, training, units
+from minirelu.causes.recipe import BASE, prepared
+from minirelu.causes.units import Unit
+from minirelu.causes.with_engine import Training
+from minirelu.data import standardised
+from minirelu.errors import StoreError
+
+TABLE = data.read("diabetes")
+SMALL = BASE._replace(widths=(8, 8))
+
+
+def measured(recipe, seeds=(0, 1), steps=40):
+    return training.measured(recipe, TABLE.X, TABLE.y, seeds, steps)
+
+
+@pytest.mark.parametrize(
+    "recipe",
+    [
+        SMALL._replace(init="rai", bias=-0.3, negative=0.8, gamma=0.1, delta=2.0),
+        SMALL._replace(batch_norm=True, init="he", raw=1.0),
+        cases.under_sgd(SMALL.deep(3)._replace(init_scale=0.5, shift=1.0)),
+    ],
+)
+def test_kernel_and_engine_train_the_same_net(recipe):
+    """Float32 over 40 steps; train_mlp's own bound is 1e-5 for the error over 100."""
+    x, y = prepared(recipe, TABLE.X), standardised(TABLE.y)[0][:, 0]
+    a, b = (run(recipe, x, y, [3, 4], 40) for run in (training._on_kernel, training._on_engine))
+    assert_allclose(a.error, b.error, rtol=1e-4)
+    for name in ("step", "born", "dead", "died", "course"):
+        assert_array_equal(getattr(a, name), getattr(b, name), err_msg=name)
+    assert_allclose(a.rank, b.rank, rtol=1e-3)
+
+
+@pytest.mark.parametrize("change", [{}, {"activation": "prelu"}, {"pop_art": True, "clip": 0.1}])
+def test_a_seed_is_what_it_is_alone(change):
+    recipe = SMALL._replace(**change)
+    together, alone = measured(recipe, seeds=(5, 6, 7)), measured(recipe, seeds=(6,))
+    for name in training.Outcome._fields[1:]:
+        assert_array_equal(getattr(together, name)[1:2], getattr(alone, name), err_msg=name)
+
+
+def test_born_dead_and_died_in_training_are_told_apart():
+    born = measured(SMALL._replace(bias=-9.0))
+    assert (born.born == 1).all()
+    assert (born.dead == 1).all()
+    assert (born.died == 0).all()
+    assert (born.rank == 0).all()
+    later = measured(SMALL._replace(lr=0.5), steps=200)
+    assert (later.born[:, 0] == 0).all()
+    assert (later.died.max(axis=1) > 0.3).all()
+    assert_allclose(later.worst, later.dead.max(axis=1))
+
+
+def test_what_diverged_is_not_dead():
+    wild = measured(cases.under_sgd(SMALL)._replace(lr=1e6), steps=40)
+    assert np.isnan(wild.worst).all()
+    assert np.isnan(wild.error[:, -1]).all()
+    assert np.isnan(wild.rank).all()
+
+
+def test_the_course_has_each_step_once_and_ends_with_the_last():
+    assert measured(SMALL, steps=41).step.tolist() == [*range(0, 41, 2), 41]
+
+
+def test_clipping_bounds_every_replicas_own_step():
+    """SGD at rate 1 moves a net by its clipped gradient."""
+    recipe = SMALL._replace(optimizer="sgd", lr=1.0, clip=1e-3)
+    run = Training(recipe, prepared(recipe, TABLE.X), standardised(TABLE.y)[0][:, 0], [0, 1])
+    before = [p.data.copy() for p in run.net.parameters()]
+    run.go(1)
+    moved = sum(((p.data - old) ** 2).sum(axis=(1, 2)) for p, old in zip(run.net.parameters(), before, strict=True)) ** 0.5
+    assert_allclose(moved, 1e-3, rtol=1e-2)
+
+
+def test_pop_art_does_not_notice_the_scale_of_targets():
+    usual, tiny = (measured(SMALL._replace(pop_art=True, gamma=g, delta=d), steps=120) for g, d in ((1.0, 0.0), (1e-4, 5.0)))
+    assert_allclose(tiny.error[:, -1], usual.error[:, -1], rtol=0.02)
+    assert (usual.error[:, -1] < 0.9).all()
+    assert (measured(SMALL._replace(gamma=1e-4, delta=5.0), steps=120).error[:, -1] > 100).all()
+
+
+UNIT = Unit("diabetes", SMALL, 2, 20)
+
+
+def test_units_are_kept_and_not_trained_again(tmp_path, monkeypatch):
+    told = []
+    units.train([UNIT, UNIT], tmp_path, 1, lambda done, total: told.append((done, total)))
+    assert told == [(0, 1), (1, 1)]
+    for ours, expected in zip(units.found(UNIT, tmp_path), measured(SMALL, steps=20), strict=True):
+        assert_array_equal(ours, expected)
+    monkeypatch.setattr(units, "Processes", None)
+    units.train([UNIT], tmp_path, 1, lambda *_: None)
+
+
+def test_a_damaged_file_counts_as_missing(tmp_path):
+    path = tmp_path / f"{UNIT.key()}.npz"
+    for content in (b"", b"PK", b"nonsense"):
+        path.write_bytes(content)
+        assert units.found(UNIT, tmp_path) is None
+    units.keep(UNIT, measured(SMALL, steps=20), tmp_path)
+    path.write_bytes(path.read_bytes()[:-40])
+    assert units.found(UNIT, tmp_path) is None
+
+
+def test_a_training_that_fails_is_said(tmp_path):
+    bad = UNIT._replace(recipe=SMALL._replace(optimizer="adamm"))
+    with pytest.raises(StoreError, match=r"a training failed: .*did you mean 'adam'"):
+        units.train([bad], tmp_path, 1, lambda *_: None)
+
+
+def test_every_field_of_a_recipe_is_in_the_name_of_its_file():
+    changed = {"widths": (9,), "activation": "elu", "batch_norm": True, "init": "he", "optimizer": "sgd", "pop_art": True}
+    changed |= {name: 0.123 for name in BASE._fields if isinstance(getattr(BASE, name), float)} | {"batch": 7}
+    assert changed.keys() == set(BASE._fields)
+    keys = {UNIT._replace(recipe=BASE._replace(**{name: value})).key() for name, value in changed.items()}
+    keys |= {UNIT.key(), UNIT._replace(data="x").key(), UNIT._replace(seeds=9).key(), UNIT._replace(steps=9).key()}
+    assert len(keys) == len(changed) + 4
