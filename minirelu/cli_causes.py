@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import os
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -22,7 +23,9 @@ if TYPE_CHECKING:
 
 CORES = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 2
 ROOM = 5 * 10**6  # bytes of results and figures, generously
-NET, DATA, TRAINING = "Net", "Data and targets", "Training"
+_net, _data, _training = (
+    functools.partial(typer.Option, rich_help_panel=panel) for panel in ("Net", "Data and targets", "Training")
+)
 
 
 def causes(
@@ -109,33 +112,25 @@ def _written(out: Path, rows: list[Any], remedies: bool) -> list[Path]:
 
 def diagnose(
     data: Annotated[str, typer.Argument(help=f"{', '.join(data_sets.SETS)}; openml:NAME_OR_ID; or a CSV file.")],
-    target: Annotated[str | None, typer.Option(help="The column to predict.", rich_help_panel=DATA)] = None,
-    inputs: Annotated[str, typer.Option(help="standard, or raw: as they are.", rich_help_panel=DATA)] = "standard",
-    targets: Annotated[str, typer.Option(help="standard, or raw: as they are.", rich_help_panel=DATA)] = "standard",
-    gamma: Annotated[float, typer.Option(help="The targets are multiplied by this.", rich_help_panel=DATA)] = 1.0,
-    delta: Annotated[float, typer.Option(help="Then this is added to them.", rich_help_panel=DATA)] = 0.0,
-    net: Annotated[
-        Path | None, typer.Option(help="A net of nn.save: its units are counted, its widths used.", rich_help_panel=NET)
-    ] = None,
-    widths: Annotated[
-        str | None, typer.Option(help="Units of the hidden layers.", show_default="64,64", rich_help_panel=NET)
-    ] = None,
-    activation: Annotated[str, typer.Option(help="relu, leaky_relu, prelu or elu.", rich_help_panel=NET)] = "relu",
-    batch_norm: Annotated[bool, typer.Option("--batch-norm", help="Before the activation.", rich_help_panel=NET)] = False,
-    init: Annotated[
-        str, typer.Option(help="torch_default, he, xavier, lecun, rai, or constant:VALUE.", rich_help_panel=NET)
-    ] = "torch_default",
-    init_scale: Annotated[float, typer.Option(help="Factor of the hidden weights and biases.", rich_help_panel=NET)] = 1.0,
-    negative: Annotated[float, typer.Option(help="Share of negative hidden weights.", rich_help_panel=NET)] = 0.5,
-    bias: Annotated[float, typer.Option(help="Added to the hidden biases.", rich_help_panel=NET)] = 0.0,
-    optimizer: Annotated[str, typer.Option(help="adam, sgd, heavy_ball, nesterov, ema.", rich_help_panel=TRAINING)] = "adam",
-    lr: Annotated[
-        float | None, typer.Option(help="Learning rate.", show_default="adam 0.001, else 0.01", rich_help_panel=TRAINING)
-    ] = None,
-    clip: Annotated[float, typer.Option(help="Largest norm of the gradient; 0: any.", rich_help_panel=TRAINING)] = 0.0,
-    batch: Annotated[int, typer.Option(help="Rows a minibatch.", rich_help_panel=TRAINING)] = 32,
-    steps: Annotated[int, typer.Option(help="Training steps.", min=1, rich_help_panel=TRAINING)] = 5000,
-    seeds: Annotated[int, typer.Option(help="Runs, with the seeds 0, 1, …", min=2, rich_help_panel=TRAINING)] = 8,
+    target: Annotated[str | None, _data(help="The column to predict.")] = None,
+    inputs: Annotated[str, _data(help="standard, or raw: as they are.")] = "standard",
+    targets: Annotated[str, _data(help="standard, or raw: as they are.")] = "standard",
+    gamma: Annotated[float, _data(help="The targets are multiplied by this.")] = 1.0,
+    delta: Annotated[float, _data(help="Then this is added to them.")] = 0.0,
+    net: Annotated[Path | None, _net(help="A net of nn.save: its units are counted, its widths used.")] = None,
+    widths: Annotated[str | None, _net(help="Units of the hidden layers.", show_default="64,64")] = None,
+    activation: Annotated[str, _net(help="relu, leaky_relu, prelu or elu.")] = "relu",
+    batch_norm: Annotated[bool, _net("--batch-norm", help="Before the activation.")] = False,
+    init: Annotated[str, _net(help="torch_default, he, xavier, lecun, rai, or constant:VALUE.")] = "torch_default",
+    init_scale: Annotated[float, _net(help="Factor of the hidden weights and biases.")] = 1.0,
+    negative: Annotated[float, _net(help="Share of negative hidden weights.")] = 0.5,
+    bias: Annotated[float, _net(help="Added to the hidden biases.")] = 0.0,
+    optimizer: Annotated[str, _training(help="adam, sgd, heavy_ball, nesterov, ema.")] = "adam",
+    lr: Annotated[float | None, _training(help="Learning rate.", show_default="adam 0.001, else 0.01")] = None,
+    clip: Annotated[float, _training(help="Largest norm of the gradient; 0: any.")] = 0.0,
+    batch: Annotated[int, _training(help="Rows a minibatch.")] = 32,
+    steps: Annotated[int, _training(help="Training steps.", min=1)] = 5000,
+    seeds: Annotated[int, _training(help="Runs, with the seeds 0, 1, …", min=2)] = 8,
     alarm: Annotated[float, typer.Option(help="Silent share of a layer that is to be explained.", min=0, max=1)] = 0.25,
 ) -> None:
     """Why units die in your own training: run it again, with one suspect changed at a time, from the same seeds."""
