@@ -209,20 +209,22 @@ def draw(columns: Columns) -> Any:
     grid[0][0].invert_yaxis()
     grid[1][0].set_ylabel("dead share, Adam")
     grid[2][0].set_ylabel("units that have not died, γ = 1e-4")
-    for axes in (grid[0][-1], grid[1][-1], grid[2][-1]):
-        if axes.get_legend_handles_labels()[0]:
-            axes.legend(fontsize=8, frameon=False, loc="best")
+    for row in grid:
+        drawn = [axes for axes in row if axes.get_legend_handles_labels()[0]]
+        if drawn:
+            drawn[-1].legend(fontsize=8, frameon=False, loc="best")
     return figure
 
 
 def _shares(axes: Any, columns: Columns, name: str) -> None:
-    for gamma, colour, marker, shift in ((SMALL, COLOURS[3], "o", -0.12), (LARGE, COLOURS[0], "s", 0.12)):
+    for gamma, colour, marker, shift in ((SMALL, "0.1", "o", -0.12), (LARGE, "0.6", "s", 0.12)):
         found = [(k, share(columns, name, arm.name, gamma)) for k, arm in enumerate(ARMS)]
         found = [(k, e) for k, e in found if e.n]
         spread = np.transpose([(e.mean - e.low, e.high - e.mean) for _, e in found]) if found else np.zeros((2, 0))
         x, y = [e.mean for _, e in found], [k + shift for k, _ in found]
         axes.errorbar(x, y, xerr=spread, fmt=marker, color=colour, markersize=4.5, linewidth=1.5, label=f"γ = {gamma:g}")
-    axes.axhline(7.5, color="0.6", linewidth=0.8, linestyle=":")  # above: no normalisation
+    axes.axhline(7.5, color="0.6", linewidth=0.8, linestyle=":")
+    axes.annotate("normalised below", (1, 7.45), xycoords=("axes fraction", "data"), ha="right", fontsize=7.5, color="0.4")
     plain(axes, "dead share")
     axes.set_xlim(-0.04, 1.04)
 
@@ -231,7 +233,8 @@ def _planes(axes: Any, columns: Columns, name: str) -> None:
     gammas, rates = PLANE
     for k, rate in enumerate(rates):
         found = [share(columns, name, ARMS[-2].name, gamma, rate) for gamma in gammas]
-        draw_line(axes, gammas, found, {"color": COLOURS[k], "marker": "osD"[k], "markersize": 4, "label": f"lr {rate:g}"})
+        look = {"color": ("0.1", "0.45", "0.7")[k], "marker": "osD"[k], "markersize": 4, "label": f"lr {rate:g}"}
+        draw_line(axes, gammas, found, look)
     plain(axes, "γ")
     axes.set(xscale="log", ylim=(-0.04, 1.04))
 
@@ -242,7 +245,7 @@ def _survivals(axes: Any, columns: Columns, name: str) -> None:
         if own.any():
             steps = np.unique(columns["step"][own])
             found = [estimate(columns["alive"][own & (columns["step"] == t)], 0, 1, resolution=RESOLUTION) for t in steps]
-            draw_line(axes, steps.tolist(), found, {"color": COLOURS[(1, 0, 4, 3)[k]], "label": arm, "drawstyle": "steps-post"})
+            draw_line(axes, steps.tolist(), found, {"color": COLOURS[(0, 1, 4, 3)[k]], "label": arm, "drawstyle": "steps-post"})
     plain(axes, "step")
     axes.set(xscale="symlog", ylim=(-0.04, 1.04))
     axes.set_xscale("symlog", linthresh=100)
