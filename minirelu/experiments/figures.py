@@ -141,7 +141,7 @@ def plain(axes: Any, xlabel: str) -> None:
 def finish(figure: Figure, axes: Any, title: str, entries: int) -> None:
     """A title, and a legend below with as many columns as the longest of its labels leaves room for."""
     handles, labels = axes.get_legend_handles_labels()
-    inches = 0.6 + 0.075 * max(map(len, labels), default=0)
+    inches = 0.5 + 0.07 * max(map(len, labels), default=0)
     columns = min(entries, max(1, int(figure.get_size_inches()[0] / inches)))
     figure.legend(handles, labels, loc="outside lower center", ncols=columns, frameon=False, fontsize=9)
     figure.suptitle(title, fontsize=10.5)
