@@ -9,9 +9,8 @@ import functools
 import os
 import signal
 import sys
-from concurrent.futures.process import BrokenProcessPool
 from pathlib import Path
-from typing import Annotated, NoReturn
+from typing import Annotated
 
 try:
     import typer
@@ -22,14 +21,13 @@ except ImportError as error:
 
 from . import cli_causes, cli_sweep
 from . import data as data_sets
-from .errors import BackendUnavailableError, DataError
 from .experiments import plans, screen
 from .experiments import study as experiment
 from .experiments.figures import dead_and_error, dead_over_time
 from .experiments.folder import Folder, facts
 from .experiments.summary import paragraph, summary
 from .files import check_place
-from .terminal import again, check_installed, fail, print_table, say
+from .terminal import check_installed, fail, print_table, say, spoken
 
 app = typer.Typer(add_completion=False, no_args_is_help=True, help="The laboratory for the dying ReLU.")
 app.add_typer(cli_sweep.app, name="sweep")
@@ -89,18 +87,16 @@ def study(
     """
     given = dict(locals())
     console = Console()
-    try:
+    with spoken(console, out):
         plan = plans.from_options({name: given[name] for name in plans.OPTIONS}, paper)
         plans.check_machine(plan)
         found = data_sets.read(plan.data, plan.target)
         X, y = (data_sets.standardised(columns)[0] for columns in (found.X, found.y))
         folder = Folder(out, plan, facts(found.note, X, y))
         finished = folder.prepare(fresh)
-    except (DataError, BackendUnavailableError, ValueError) as error:
-        fail(console, str(error))
     _introduce(console, plan, found.note, len(finished))
     shards = plan.shards(plan.missing(finished))
-    try:
+    with spoken(console, out, lambda: _kept(folder)):
         with screen.progress(plan, shards, console) as show:
             outcomes = experiment.run(
                 plan,
@@ -111,14 +107,6 @@ def study(
                 loaded=(X, y),
             )
         _show(console, plan, outcomes, found.note, out)
-    except KeyboardInterrupt:
-        _stopped(console, folder)
-    except BrokenProcessPool:
-        fail(console, f"A worker process was killed, perhaps for want of memory. What was finished is kept; {again()}")
-    except RuntimeError as error:  # a worker's traceback
-        fail(console, f"{error}\nA training failed, as above. What was finished before is kept; {again()}")
-    except OSError as error:
-        fail(console, f"Writing to {out} failed: {error.strerror}. What was finished before is kept; {again()}")
 
 
 def _introduce(console: Console, plan: experiment.Plan, note: str, finished: int) -> None:
@@ -138,10 +126,8 @@ def _show(console: Console, plan: experiment.Plan, outcomes: list[experiment.Out
     say(console, f"{names}.", f"Written to {out}: ")
 
 
-def _stopped(console: Console, folder: Folder) -> NoReturn:
-    done, all_of = len(folder.outcomes), len(folder.plan.replicas())
-    say(console, f"Stopped. {done} of {all_of} trainings are finished and kept in {folder.path}; {again()}", whole=True)
-    raise typer.Exit(130)
+def _kept(folder: Folder) -> str:
+    return f"{len(folder.outcomes)} of {len(folder.plan.replicas())} trainings are finished and kept in {folder.path}"
 
 
 @app.command()
@@ -167,7 +153,7 @@ def reproduce(
     for name in names:
         if name not in figures.EVERY:
             fail(console, f"there is no figure called {name!r}; expected {', '.join(figures.EVERY)}")
-    try:
+    with spoken(console, out):
         check_place(str(out), FIGURE_BYTES * len(names))
         for name in dict.fromkeys(names):
             open_ = {"width": width, "batch": batch, "lr": lr, "sgd_lr": sgd_lr}
@@ -183,11 +169,6 @@ def reproduce(
                 console.print(sentence, markup=False, highlight=False)
             paths = figures.save(name, module.draw(columns), columns, out)
             console.print(f"Written: {', '.join(map(str, paths))}", markup=False, highlight=False)
-    except ValueError as error:
-        fail(console, str(error))
-    except KeyboardInterrupt:
-        console.print("Stopped; what was finished is kept, and the same command goes on.")
-        raise typer.Exit(130) from None
 
 
 def _foretell(console: Console, seconds: float, workers: int) -> None:
@@ -210,7 +191,7 @@ def report(
     from .experiments import report as reports
 
     console = Console()
-    try:
+    with spoken(console, out):
         check_place(str(out), FIGURE_BYTES)
         found = []
         if train:
@@ -224,11 +205,6 @@ def report(
                     said = f"{f.ours}; n = {f.n:,}" if f.n else f.why or f.ours
                     console.print(f"{f.verdict}: {f.claim.text}. {said}", markup=False, highlight=False, soft_wrap=True)
         console.print(f"Written: {', '.join(map(str, reports.write(found, out, quick)))}", markup=False, highlight=False)
-    except ValueError as error:
-        fail(console, str(error))
-    except KeyboardInterrupt:
-        console.print("Stopped; trainings that were finished are kept, and the same command goes on.")
-        raise typer.Exit(130) from None
 
 
 def main() -> None:

@@ -15,7 +15,7 @@ from rich.table import Table
 from . import data as data_sets
 from .errors import DataError
 from .files import check_place, write_atomically
-from .terminal import fail, print_table, say
+from .terminal import fail, print_table, say, spoken
 
 if TYPE_CHECKING:
     from .causes.recipe import Recipe
@@ -42,7 +42,7 @@ def causes(
     from .experiments import causes_words as words
 
     console = Console()
-    try:
+    with spoken(console, out):
         size = _sized(bench.QUICK if quick else bench.FULL, data, seeds, steps)
         check_place(out, ROOM)
         with Progress(console=console, disable=not console.is_terminal) as bar:
@@ -58,11 +58,6 @@ def causes(
             _remedies(console, rows)
         paths = _written(out, rows, remedies)
         say(console, f"Written: {', '.join(map(str, paths))}")
-    except (DataError, ValueError) as error:
-        fail(console, str(error))
-    except KeyboardInterrupt:
-        console.print("Stopped; trainings that were finished are kept, and the same command goes on.")
-        raise typer.Exit(130) from None
 
 
 def _sized(size: Size, data: str | None, seeds: int | None, steps: int | None) -> Size:

@@ -3,6 +3,7 @@
 - `say(console, text, head="")`: a sentence in which square brackets are square brackets.
 - `print_table(console, table)`: as wide as it must be where nobody watches, folded where a terminal is too narrow.
 - `fail(console, message)`: ends the command.           - `again()`: what to type to go on.
+- `spoken(console, out)`: a context in which whatever stops a command becomes a sentence and an exit status.
 - `check_installed()`: that what the commands need is there, before they begin.
 """
 
@@ -10,6 +11,9 @@ from __future__ import annotations
 
 import shlex
 import sys
+from collections.abc import Callable, Iterator
+from concurrent.futures.process import BrokenProcessPool
+from contextlib import contextmanager
 from importlib.util import find_spec
 from typing import NoReturn
 
@@ -18,6 +22,8 @@ from rich.console import Console
 from rich.measure import Measurement
 from rich.table import Table
 from rich.text import Text
+
+from .errors import BackendUnavailableError
 
 NEEDED = ("matplotlib", "polars", "sklearn")
 
@@ -31,6 +37,26 @@ def fail(console: Console, message: str, status: int = 2) -> NoReturn:
     """Say what is wrong in red, and end with the exit status."""
     console.print(message, style="red", markup=False, highlight=False, soft_wrap=True)
     raise typer.Exit(status)
+
+
+@contextmanager
+def spoken(console: Console, out: object, kept: Callable[[], str] = lambda: "What was finished is kept") -> Iterator[None]:
+    """What stops a command, as a sentence and an exit status; `kept` says what there is in `out` for the next time."""
+    try:
+        yield
+    except (ValueError, BackendUnavailableError) as error:  # wrong input
+        fail(console, str(error))
+    except KeyboardInterrupt:
+        say(console, f"Stopped. {kept()}; {again()}", whole=True)
+        raise typer.Exit(130) from None
+    except BrokenProcessPool:
+        fail(console, f"A worker process was killed, perhaps for want of memory. {kept()}; {again()}")
+    except OSError as error:
+        fail(console, f"Writing to {out} failed: {error.strerror}. {kept()}; {again()}")
+    except typer.Exit:  # which is a RuntimeError
+        raise
+    except RuntimeError as error:  # a worker's traceback
+        fail(console, f"{error}\nA training failed, as above. {kept()}; {again()}")
 
 
 def again() -> str:

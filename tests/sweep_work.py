@@ -5,8 +5,9 @@ import platform
 import time
 
 import numpy as np
+import pytest
 
-from minirelu import sweep
+from minirelu import kernels, sweep
 from minirelu.sweep import running
 from minirelu.sweep.processes import Advanced, Failed, Finished
 from minirelu.sweep.work import Outcome, Standing, train_shard
@@ -81,6 +82,14 @@ class Serial:
 
 def run(grid, out, work=made_up, executor="processes", workers=2, on_progress=lambda progress: None):
     return running.run_with(grid, out, executor, workers, on_progress, lambda report: None, work)
+
+
+def trained(out):
+    """GRID in `out`, trained in this process by the reference kernels, which start quickly."""
+    with pytest.MonkeyPatch.context() as patch, kernels.using("reference"):
+        patch.setattr(running, "Processes", Serial)
+        run(GRID, out, train_shard)
+    return out
 
 
 def assert_equal(out, other):

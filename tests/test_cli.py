@@ -192,7 +192,10 @@ def test_a_disk_that_fills_up_is_one_sentence(monkeypatch):
     monkeypatch.setattr(cli.Folder, "keep", full)
     result = invoke("--data", "gaussian", *SHORT)
     assert result.exit_code == 2
-    assert "Writing to study failed: No space left on device. What was finished before is kept; go on with:" in words(result)
+    assert (
+        "Writing to study failed: No space left on device. 0 of 30 trainings are finished and kept in study; go on with:"
+        in words(result)
+    )
 
 
 def test_a_worker_that_was_killed_is_one_sentence(monkeypatch):
@@ -202,7 +205,10 @@ def test_a_worker_that_was_killed_is_one_sentence(monkeypatch):
     monkeypatch.setattr(workers, "run_shards", killed)
     result = invoke("--data", "gaussian", *SHORT)
     assert result.exit_code == 2
-    assert "A worker process was killed, perhaps for want of memory. What was finished is kept; go on with:" in words(result)
+    assert (
+        "A worker process was killed, perhaps for want of memory. 0 of 30 trainings are finished and kept in study; go on with:"
+        in words(result)
+    )
 
 
 @pytest.mark.skipif(not os.environ.get("MINIRELU_DATA"), reason="MINIRELU_DATA is not set")

@@ -13,6 +13,7 @@ import cuda_on_cpu
 import fake_cupy
 import numpy as np
 import pytest
+from exactness import assert_same_bits
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from numpy.testing import assert_array_equal
@@ -29,20 +30,6 @@ DTYPES = [np.float32, np.float64]
 VERSIONS = [1, 2, 3]
 # ragged and whole rows of 16 bytes; one slab of 128 rows and several; one strip of 1024 units and several
 SHAPES = [(1, 1), (3, 33), (2, 36), (5, 4, 31), (129, 5), (2, 130, 132), (257, 64), (2, 1028), (1, 1025)]
-
-
-def bits(array):
-    """The bit patterns, every NaN as one NaN, so that -0 differs from +0."""
-    array = np.array(array)
-    if array.dtype.kind == "f":
-        array[np.isnan(array)] = np.nan
-    return array.view(f"u{array.itemsize}")
-
-
-def assert_same_bits(found, expected):
-    found = found.get()
-    assert found.dtype == expected.dtype
-    assert_array_equal(bits(found), bits(expected))
 
 
 def normal(shape, dtype, seed=0):

@@ -2,6 +2,7 @@
 
 import numpy as np
 import pytest
+from reproducing import reproduced
 from typer.testing import CliRunner
 
 from minirelu import cli
@@ -87,9 +88,7 @@ def test_diverged_runs_are_left_out():
 
 @pytest.fixture(scope="module")
 def short(tmp_path_factory):
-    out = tmp_path_factory.mktemp("fig1")
-    arguments = ["fig1", "--data", "sine", "--seeds", "2", "--steps", "30", "--workers", "1", "--out", str(out)]
-    return out, CliRunner().invoke(cli.app, ["reproduce", *arguments], env={"COLUMNS": "200"})
+    return reproduced(tmp_path_factory.mktemp("fig1"), "fig1")
 
 
 def test_the_command_trains_draws_and_speaks(short):

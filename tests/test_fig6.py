@@ -3,6 +3,7 @@
 import numpy as np
 import polars
 import pytest
+from reproducing import reproduced
 from typer.testing import CliRunner
 
 from minirelu import cli, sweep
@@ -84,11 +85,8 @@ def test_settings_that_were_not_run_on_every_set_are_no_mean():
 
 @pytest.fixture(scope="module")
 def short(tmp_path_factory):
-    out = tmp_path_factory.mktemp("fig6")
-    arguments = ["--data", "sine", "--seeds", "2", "--steps", "20", "--width", "20", "--batch", "8", "--sgd-lr", "1e6"]
-    arguments += ["--workers", "1"]
-    result = CliRunner().invoke(cli.app, ["reproduce", "fig6", *arguments, "--out", str(out)], env={"COLUMNS": "300"})
-    return out, result
+    small = ["--width", "20", "--batch", "8", "--sgd-lr", "1e6"]
+    return reproduced(tmp_path_factory.mktemp("fig6"), "fig6", *small, steps=20)
 
 
 def test_the_command_foretells_trains_draws_and_speaks(short):

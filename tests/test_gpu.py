@@ -12,12 +12,12 @@ import warnings
 
 import numpy as np
 import pytest
+from exactness import bits
 from numpy.testing import assert_allclose, assert_array_equal
 from test_cuda_kernels import (
     DTYPES,
     SHAPES,
     VERSIONS,
-    bits,
     check_backward,
     check_forward,
     check_special_values,

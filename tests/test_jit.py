@@ -8,7 +8,8 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from test_kernels import assert_backward, assert_forward, assert_same_bits, drawn, everything
+from exactness import assert_same_bits
+from test_kernels import assert_backward, assert_forward, drawn, everything
 
 from minirelu import kernels
 from minirelu.kernels import _jit

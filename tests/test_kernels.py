@@ -11,6 +11,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from exactness import assert_same_bits
 from numpy.testing import assert_array_equal
 
 from minirelu import kernels
@@ -38,19 +39,6 @@ def formula(z, b):
     padded[..., : on.shape[-1]] = on
     packed = np.packbits(padded, axis=-1, bitorder="little").view("<u4")
     return y, packed, np.count_nonzero(on, axis=-2), np.count_nonzero(~np.isfinite(y), axis=-2)
-
-
-def bits(array):
-    """The bit patterns, so that -0 differs from +0; every NaN is one NaN."""
-    array = np.array(array)
-    if array.dtype.kind == "f":
-        array[np.isnan(array)] = np.nan
-    return array.view(f"u{array.itemsize}")
-
-
-def assert_same_bits(found, expected):
-    assert found.dtype == expected.dtype
-    assert_array_equal(bits(found), bits(expected))
 
 
 def drawn(shape, dtype, seed=0):

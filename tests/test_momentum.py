@@ -2,9 +2,9 @@
 
 import numpy as np
 import pytest
-from typer.testing import CliRunner
+from reproducing import reproduced
 
-from minirelu import cli, data, optim, train
+from minirelu import data, optim, train
 from minirelu.experiments import momentum
 from minirelu.experiments.networks import Size
 from minirelu.tensor import Tensor
@@ -100,9 +100,7 @@ def test_adam_with_a_huge_epsilon_is_momentum_without_the_second_moment():
 
 @pytest.fixture(scope="module")
 def short(tmp_path_factory):
-    out = tmp_path_factory.mktemp("momentum")
-    arguments = ["momentum", "--data", "sine", "--seeds", "2", "--steps", "30", "--workers", "1", "--out", str(out)]
-    return out, CliRunner().invoke(cli.app, ["reproduce", *arguments], env={"COLUMNS": "200"})
+    return reproduced(tmp_path_factory.mktemp("momentum"), "momentum")
 
 
 def test_the_command_trains_draws_and_speaks(short):

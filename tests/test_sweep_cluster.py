@@ -12,21 +12,15 @@ import sweep_work
 from sweep_work import GRID, assert_equal, run
 from typer.testing import CliRunner
 
-from minirelu import cli, kernels, sweep
+from minirelu import cli, sweep
 from minirelu.experiments import sweeps
-from minirelu.sweep import running
 
 distributed = pytest.importorskip("distributed", reason="distributed is not installed: pip install 'minirelu[dask]'")
 
 
 @pytest.fixture(scope="module")
 def whole(tmp_path_factory):
-    """GRID, trained in this process."""
-    out = tmp_path_factory.mktemp("whole")
-    with pytest.MonkeyPatch.context() as patch, kernels.using("reference"):
-        patch.setattr(running, "Processes", sweep_work.Serial)
-        run(GRID, out, sweep_work.train_shard)
-    return out
+    return sweep_work.trained(tmp_path_factory.mktemp("whole"))
 
 
 @pytest.mark.filterwarnings("ignore")  # Dask's own

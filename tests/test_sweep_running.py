@@ -41,12 +41,7 @@ def undisturbed(tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def trained(tmp_path_factory):
-    """GRID, trained in this process by the reference kernels, which start quickly."""
-    out = tmp_path_factory.mktemp("trained")
-    with pytest.MonkeyPatch.context() as patch, kernels.using("reference"):
-        patch.setattr(running, "Processes", sweep_work.Serial)
-        run(GRID, out, sweep_work.train_shard)
-    return out
+    return sweep_work.trained(tmp_path_factory.mktemp("trained"))
 
 
 def parquet(out):

@@ -131,9 +131,11 @@ def test_a_folder_is_one_sweeps_at_a_time_and_free_when_it_was_killed(folder):
         pass
     other.kill()
     other.join()
-    (folder.results / ".x.parquet.1234.part").write_text("half")
+    places = folder.path / ".manifest.json.1.part", folder.results / ".x.parquet.1234.part", folder.failed / ".x.json.1.part"
+    for half in places:
+        half.write_text("half")
     with folder.locked():
-        assert not list(folder.results.glob(".*"))
+        assert not any(half.exists() for half in places)
     with folder.locked():
         pass
 

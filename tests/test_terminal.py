@@ -2,6 +2,7 @@
 
 import io
 import sys
+from concurrent.futures.process import BrokenProcessPool
 
 import pytest
 import typer
@@ -10,6 +11,7 @@ from rich.table import Table
 from typer.testing import CliRunner
 
 from minirelu import cli, terminal
+from minirelu.errors import BackendUnavailableError
 
 BRACKETS = "prices[eur] of [/b] in [red]"
 
@@ -50,6 +52,34 @@ def test_no_column_of_a_table_is_lost():
 def test_the_command_that_goes_on_does_not_begin_afresh(monkeypatch):
     monkeypatch.setattr(sys, "argv", ["minirelu", "study", "--fresh", "--out", "a b"])
     assert terminal.again() == "go on with:\n  minirelu study --out 'a b'"
+
+
+@pytest.mark.parametrize(
+    ("stop", "status", "said"),
+    [
+        (ValueError("wrong [input]"), 2, "wrong [input]"),
+        (KeyboardInterrupt(), 130, "Stopped. All of it; go on with: minirelu study"),
+        (BrokenProcessPool(), 2, "A worker process was killed, perhaps for want of memory. All of it; go on with"),
+        (OSError(28, "No space left on device"), 2, "Writing to here failed: No space left on device. All of it; go on"),
+        (
+            RuntimeError("Traceback: ZeroDivisionError"),
+            2,
+            "Traceback: ZeroDivisionError A training failed, as above. All of it; go on",
+        ),
+        (BackendUnavailableError("no card"), 2, "no card"),
+        (typer.Exit(3), 3, ""),
+    ],
+    ids=lambda value: type(value).__name__,
+)
+def test_what_stops_a_command_is_a_sentence(monkeypatch, stop, status, said):
+    monkeypatch.setattr(sys, "argv", ["minirelu", "study"])
+
+    def command(console):
+        with pytest.raises(typer.Exit) as ended, terminal.spoken(console, "here", lambda: "All of it"):
+            raise stop
+        assert ended.value.exit_code == status
+
+    assert " ".join(printed(command, width=200).split()).startswith(said)
 
 
 @pytest.mark.parametrize("command", ["study", "sweep", "reproduce"])

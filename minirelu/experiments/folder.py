@@ -68,9 +68,10 @@ class Folder:
     def keep(self, outcomes: Sequence[Outcome]) -> None:
         """Add finished outcomes to results.parquet."""
         place = {_name(replica): i for i, replica in enumerate(self.plan.replicas())}
-        self.outcomes = sorted([*self.outcomes, *outcomes], key=lambda o: place[_name(o.replica)])
-        frame = tidy(self.outcomes, self.plan)
+        together = sorted([*self.outcomes, *outcomes], key=lambda o: place[_name(o.replica)])
+        frame = tidy(together, self.plan)
         write_atomically(self.file("results.parquet"), lambda file: frame.write_parquet(file, statistics=False))
+        self.outcomes = together
 
     def config(self) -> dict[str, Any]:
         """Everything the results depend on, and what made them."""

@@ -146,7 +146,7 @@ def _call(work: Work, task: Any, name: str, version: int) -> tuple[str, Any]:
         if version != RESULTS_VERSION:
             raise RuntimeError(f"results of version {version} are asked for, and minirelu here makes {RESULTS_VERSION}")
         return "finished", work(task, worker.plugins[name].common, lambda report: worker.log_event(name, (key, report)))
-    except Exception:
+    except Exception:  # nothing is lost: as in processes.py
         return "failed", traceback.format_exc()
 
 

@@ -187,9 +187,7 @@ def _serve(pipe: Connection, work: Work, common: Any) -> None:
 def _answer(work: Work, task: Any, common: Any, report: Callable[[Any], object]) -> tuple[str, Any]:
     try:
         return "finished", work(task, common, report)
-    except (BrokenPipeError, ConnectionError):
-        raise  # the parent is gone
-    except Exception:
+    except Exception:  # nothing is lost: the parent keeps the traceback, tries again, and reports it
         return "failed", traceback.format_exc()
 
 

@@ -83,8 +83,9 @@ class Store:
             file.truncate(0)
             file.write(f"process {os.getpid()} on {os.uname().nodename if hasattr(os, 'uname') else 'this machine'}")
             file.flush()
-            for left in (*self.results.glob(".*.part"), *self.failed.glob(".*.part"), *self.path.glob(".room.*")):
-                left.unlink(missing_ok=True)  # of a sweep that was killed while it wrote
+            for folder in (self.path, self.results, self.failed):
+                for left in (*folder.glob(".*.part"), *folder.glob(".room.*")):
+                    left.unlink(missing_ok=True)  # of a sweep that was killed while it wrote
             yield
 
     def contents(self) -> Contents:
