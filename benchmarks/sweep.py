@@ -172,7 +172,7 @@ def nothing(shard: Any, sets: Any, report: Any) -> Any:
     R, L = len(shard.runs), shard.runs[0].depth
     zeros = np.zeros((R, 21, L), np.int64)
     now = time.time()
-    return work.Outcome(np.arange(21), np.ones((R, 21)), zeros, zeros, zeros, "none", now, now, "host", os.getpid())
+    return work.Outcome(np.arange(21), np.ones((R, 21)), zeros, zeros, zeros, zeros, "none", now, now, "host", os.getpid())
 
 
 def _executors(quick: bool) -> list[dict[str, Any]]:

@@ -19,15 +19,17 @@ try:
 except ImportError as error:
     sys.exit(f"The command line needs typer and rich ({error}); install them with: pip install 'minirelu[lab]'")
 
-from . import cli_causes, cli_sweep
+from . import cli_causes, cli_sweep, sweep
 from . import data as data_sets
-from .experiments import plans, screen
+from .data.table import Table
+from .errors import StoreError
+from .experiments import folder, plans, screen
 from .experiments import study as experiment
+from .experiments import sweeps as looks
 from .experiments.figures import dead_and_error, dead_over_time
-from .experiments.folder import Folder, facts
 from .experiments.summary import paragraph, summary
 from .files import check_place
-from .terminal import check_installed, fail, print_table, say, spoken
+from .terminal import again, check_installed, fail, print_table, say, spoken
 
 app = typer.Typer(add_completion=False, no_args_is_help=True, help="The laboratory for the dying ReLU.")
 app.add_typer(cli_sweep.app, name="sweep")
@@ -91,43 +93,44 @@ def study(
         plan = plans.from_options({name: given[name] for name in plans.OPTIONS}, paper)
         plans.check_machine(plan)
         found = data_sets.read(plan.data, plan.target)
-        X, y = (data_sets.standardised(columns)[0] for columns in (found.X, found.y))
-        folder = Folder(out, plan, facts(found.note, X, y))
-        finished = folder.prepare(fresh)
-    _introduce(console, plan, found.note, len(finished))
-    shards = plan.shards(plan.missing(finished))
-    with spoken(console, out, lambda: _kept(folder)):
-        with screen.progress(plan, shards, console) as show:
-            outcomes = experiment.run(
-                plan,
-                workers=1 if plan.device == "cuda" else workers,
-                on_progress=show,
-                on_outcomes=folder.keep,
-                finished=finished,
-                loaded=(X, y),
-            )
-        _show(console, plan, outcomes, found.note, out)
-
-
-def _introduce(console: Console, plan: experiment.Plan, note: str, finished: int) -> None:
-    say(console, f"{note}.", "Data   ")
+        plan.grid()
+        check_place(str(out), FIGURE_BYTES)
+        if fresh:
+            folder.clear(out)
+    say(console, f"{found.note}.", "Data   ")
     say(console, plans.describe(plan), "Study  ")
-    if finished:
-        left = len(plan.replicas()) - finished
-        say(console, f"{finished} finished trainings were found; {left or 'none'} left to do.")
+    with spoken(console, out, lambda: _kept(plan, out)):
+        with looks.progress(console) as show:
+            report = experiment.run(
+                plan, out, workers=workers, on_progress=show, on_start=lambda report: _resumed(console, report)
+            )
+        if report.failed:
+            fail(console, f"{report.why}\nA training failed, as above. {_kept(plan, out)}; {again()}")
+        _show(console, plan, experiment.collect(plan, out), found, out)
 
 
-def _show(console: Console, plan: experiment.Plan, outcomes: list[experiment.Outcome], note: str, out: Path) -> None:
+def _resumed(console: Console, report: sweep.Report) -> None:
+    if report.found:
+        left = report.runs - report.found
+        say(console, f"{report.found} finished trainings were found; {left or 'none'} left to do.")
+
+
+def _show(console: Console, plan: experiment.Plan, outcomes: list[experiment.Outcome], found: Table, out: Path) -> None:
     print_table(console, screen.table(summary(outcomes)))
     say(console, paragraph(outcomes, plans.name(plan)))
+    folder.write(outcomes, plan, found, out)
     title = plans.title(plan)
     paths = [*dead_and_error(outcomes, out, title), *dead_over_time(outcomes, out, title)]
-    names = ", ".join(["results.parquet", "config.json", *(os.path.basename(path) for path in paths)])
+    names = ", ".join([*folder.TABLES, *(os.path.basename(path) for path in paths)])
     say(console, f"{names}.", f"Written to {out}: ")
 
 
-def _kept(folder: Folder) -> str:
-    return f"{len(folder.outcomes)} of {len(folder.plan.replicas())} trainings are finished and kept in {folder.path}"
+def _kept(plan: experiment.Plan, out: Path) -> str:
+    try:
+        done = sweep.status(out).done
+    except StoreError:  # it had not begun
+        done = 0
+    return f"{done} of {len(plan.replicas())} trainings are finished and kept in {out}"
 
 
 @app.command()

@@ -14,7 +14,7 @@ from . import sweep
 from .errors import GridError, StoreError
 from .experiments import sweeps as looks
 from .files import check_place
-from .terminal import again, fail, print_table, say
+from .terminal import again, fail, print_table, say, spoken
 
 FIGURE_BYTES = 10**6
 
@@ -58,16 +58,8 @@ def run(
             say(console, f"Files that were cut off or altered, and are computed again: {report.damaged}.")
 
     asked = _grid(console, grid)
-    try:
-        with looks.progress(console) as show:
-            report = sweep.run(asked, out, executor, workers, device=device, on_progress=show, on_start=introduce)
-    except (ValueError, RuntimeError) as error:
-        fail(console, str(error))
-    except OSError as error:
-        fail(console, f"Writing to {out} failed: {error.strerror}. Finished shards are kept; {again()}")
-    except KeyboardInterrupt:
-        say(console, f"Stopped. Finished shards are kept in {out}; {again()}", whole=True)
-        raise typer.Exit(130) from None
+    with spoken(console, out, lambda: f"Finished shards are kept in {out}"), looks.progress(console) as show:
+        report = sweep.run(asked, out, executor, workers, device=device, on_progress=show, on_start=introduce)
     if report.failed:
         said = report.why.strip().splitlines()[-1]
         what = f"{report.failed} shards failed, the rest is done. The last one: {said}\nTracebacks: {out / 'failed'}"

@@ -12,7 +12,6 @@ from __future__ import annotations
 import shlex
 import sys
 from collections.abc import Callable, Iterator
-from concurrent.futures.process import BrokenProcessPool
 from contextlib import contextmanager
 from importlib.util import find_spec
 from typing import NoReturn
@@ -49,14 +48,8 @@ def spoken(console: Console, out: object, kept: Callable[[], str] = lambda: "Wha
     except KeyboardInterrupt:
         say(console, f"Stopped. {kept()}; {again()}", whole=True)
         raise typer.Exit(130) from None
-    except BrokenProcessPool:
-        fail(console, f"A worker process was killed, perhaps for want of memory. {kept()}; {again()}")
     except OSError as error:
         fail(console, f"Writing to {out} failed: {error.strerror}. {kept()}; {again()}")
-    except typer.Exit:  # which is a RuntimeError
-        raise
-    except RuntimeError as error:  # a worker's traceback
-        fail(console, f"{error}\nA training failed, as above. {kept()}; {again()}")
 
 
 def again() -> str:

@@ -14,11 +14,12 @@ def made(plan, share, error=lambda replica: 0.5):
 def outcome(plan, replica, share, error):
     """One replica; a share that is None has diverged."""
     course = []
-    for i, step in enumerate(plan.measured_at()):
-        part = i / (len(plan.measured_at()) - 1)
+    steps = [*range(0, plan.steps, plan.every or -(-plan.steps // 20)), plan.steps]
+    for i, step in enumerate(steps):
+        part = i / (len(steps) - 1)
         width = replica.net.width
         dead = 0 if share is None else round(width * share * part)
         wild = width if share is None and part > 0.5 else 0
         layers = [study.Units(width, dead, 0, 0, wild)] * replica.net.depth
         course.append(study.Moment(step, float("nan") if wild else error, tuple(layers)))
-    return study.Outcome(replica, tuple(course))
+    return study.Outcome(replica, tuple(course), "made up")

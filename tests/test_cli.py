@@ -1,36 +1,29 @@
 """The command line from end to end: files, table, words, how it goes on, and what it says to wrong input."""
 
-import dataclasses
 import errno
 import json
 import os
 import re
-from concurrent.futures.process import BrokenProcessPool
 from pathlib import Path
 
 import numpy as np
 import polars as pl
 import pytest
+from sweep_work import Serial
 from typer.testing import CliRunner
 
 from minirelu import cli
-from minirelu.experiments import plans, study, workers
+from minirelu.experiments import study
+from minirelu.sweep import running, shards, store, work
 
+STORE = [".lock", "failed", "manifest.json", "results-2"]
 SHORT = ("--steps", "40", "--width", "12", "--seeds", "2")
 
 
 @pytest.fixture(autouse=True)
 def in_this_process(monkeypatch, tmp_path):
     """Shards are trained here, which spares the start of processes; tests/test_study.py has those."""
-
-    def serial(shards, X, y, workers, on_progress, on_outcomes):
-        found = []
-        for shard in shards:
-            found += study.train_shard(shard, X, y, on_progress)
-            on_outcomes(found[-len(shard.replicas) :])
-        return found
-
-    monkeypatch.setattr(workers, "run_shards", serial)
+    monkeypatch.setattr(running, "Processes", Serial)
     monkeypatch.chdir(tmp_path)
 
 
@@ -61,7 +54,7 @@ def test_command_writes_everything_and_fits_80_columns(tmp_path):
     ):
         assert text in words(result)
     figures = [f"{name}.{kind}" for name in ("dead_and_error", "dead_over_time") for kind in ("png", "svg")]
-    assert sorted(os.listdir("out")) == sorted(["config.json", "results.parquet", *figures])
+    assert sorted(os.listdir("out")) == sorted([*STORE, "config.json", "results.parquet", *figures])
     frame = pl.read_parquet("out/results.parquet")
     assert frame.height == 30 * 21
     assert frame["optimizer"].unique(maintain_order=True).to_list() == [rule.name for rule in study.RULES]
@@ -69,11 +62,13 @@ def test_command_writes_everything_and_fits_80_columns(tmp_path):
 
 
 def test_the_same_seed_gives_the_same_table_however_it_is_batched(monkeypatch, no_figures):
-    read = plans.from_options
-    for out, size in (("a", 9), ("b", 9), ("c", 1), ("d", 4)):
-        monkeypatch.setattr(plans, "from_options", lambda *given, n=size: dataclasses.replace(read(*given), shard_replicas=n))
+    cut = []
+    for out, seconds in (("a", 60.0), ("b", 60.0), ("c", 1e-9), ("d", 7e-3)):
+        monkeypatch.setattr(shards, "SECONDS", (seconds, seconds))
         result = invoke("--data", "friedman1", *SHORT, "--depth", "1,2", "--batch-norm", "--optimizer", "adam", "--out", out)
         assert result.exit_code == 0, result.output
+        cut.append(len(list(Path(out).glob("results-2/*"))))
+    assert cut[0] == cut[1] == 2 < cut[3] < cut[2] == 12
     tables = [pl.read_parquet(f"{out}/results.parquet") for out in "abcd"]
     assert tables[0].height == 6 * 21 * (1 + 2)
     for table in tables[1:]:
@@ -83,38 +78,61 @@ def test_the_same_seed_gives_the_same_table_however_it_is_batched(monkeypatch, n
 
 def test_a_study_that_was_stopped_goes_on(monkeypatch, no_figures):
     arguments = ("--data", "gaussian", *SHORT, "--optimizer", "sgd,adam")
+    monkeypatch.setattr(shards, "SECONDS", (1e-3, 1e-3))
     whole = invoke(*arguments, "--out", "whole")
     assert whole.exit_code == 0
+    assert len(list(Path("whole/results-2").iterdir())) > 3
 
-    calls = []
-    train = study.train_shard
+    kept = []
+    keep = store.Store.keep
 
-    def stopped(shard, *rest):
-        calls.append(shard)
-        if len(calls) == 3:
+    def stopped(self, shard, *rest):
+        kept.append(len(shard.runs))
+        if len(kept) == 3:
             raise KeyboardInterrupt
-        return train(shard, *rest)
+        return keep(self, shard, *rest)
 
-    monkeypatch.setattr(study, "train_shard", stopped)
+    monkeypatch.setattr(store.Store, "keep", stopped)
     monkeypatch.setattr("sys.argv", ["minirelu", "study", "--fresh", *arguments, "--out", "part"])
     result = invoke("--fresh", *arguments, "--out", "part")
     assert result.exit_code == 130
-    again = (
-        f"Stopped. 6 of 12 trainings are finished and kept in part; go on with: minirelu study {' '.join(arguments)} --out part"
-    )
-    assert again in words(result)
-    assert sorted(os.listdir("part")) == ["config.json", "results.parquet"]
-    assert pl.read_parquet("part/results.parquet").height == 6 * 21
+    done = sum(kept[:2])
+    again = f"Stopped. {done} of 12 trainings are finished and kept in part; go on with: minirelu study {' '.join(arguments)}"
+    assert f"{again} --out part" in words(result)
+    assert sorted(os.listdir("part")) == STORE
 
     result = invoke(*arguments, "--out", "part")
     assert result.exit_code == 0
-    assert "6 finished trainings were found; 6 left to do." in words(result)
-    assert len(calls) == 5
+    assert f"{done} finished trainings were found; {12 - done} left to do." in words(result)
+    assert sum(kept[3:]) == 12 - done
     assert pl.read_parquet("part/results.parquet").equals(pl.read_parquet("whole/results.parquet"))
     result = invoke(*arguments, "--out", "part")
     assert "12 finished trainings were found; none left to do." in words(result)
-    assert len(calls) == 5
     assert "Seen on gaussian" in words(result)
+
+
+def test_another_study_in_the_folder_is_kept_and_fresh_removes_all(no_figures):
+    arguments = ("--data", "gaussian", *SHORT, "--optimizer", "sgd", "--out", "both")
+    assert invoke(*arguments).exit_code == 0
+    first = pl.read_parquet("both/results.parquet")
+    result = invoke(*arguments, "--dtype", "float64", "--seeds", "1")
+    assert "were found" not in words(result)
+    assert pl.read_parquet("both/results.parquet")["dtype"].unique().to_list() == ["float64"]
+    assert "6 finished trainings were found; none left to do." in words(invoke(*arguments))
+    assert pl.read_parquet("both/results.parquet").equals(first)
+    assert "were found" not in words(invoke("--fresh", *arguments))
+    assert len(list(Path("both/results-2").iterdir())) == 1
+
+
+def test_a_sweep_that_is_running_there_is_not_disturbed(no_figures):
+    arguments = ("--data", "gaussian", *SHORT, "--optimizer", "sgd", "--out", "busy")
+    assert invoke(*arguments).exit_code == 0
+    with store.Store("busy").locked():
+        for fresh in ([], ["--fresh"]):
+            result = invoke(*arguments, *fresh)
+            assert result.exit_code == 2
+            assert "a sweep is running on busy already" in words(result)
+    assert len(list(Path("busy/results-2").iterdir())) == 1
 
 
 def write_csv(path, rows=30, **columns):
@@ -126,7 +144,9 @@ def write_csv(path, rows=30, **columns):
 
 def test_a_file_of_the_users_own(tmp_path, no_figures):
     write_csv(tmp_path / "my.csv")
-    result = invoke("--data", "my.csv", "--target", "price", *SHORT, "--gamma", "1", "--optimizer", "adam")
+    arguments = ("--data", "my.csv", "--target", "price", *SHORT, "--gamma", "1", "--optimizer", "adam")
+    assert "batch = 64: my.csv has 30 rows; expected a batch of at most as many" in words(invoke(*arguments))
+    result = invoke(*arguments, "--batch", "16")
     assert result.exit_code == 0, result.output
     assert "Data my.csv: 30 rows, 2 inputs." in words(result)
     frame = pl.read_parquet("study/results.parquet")
@@ -165,7 +185,7 @@ def test_defects_of_a_file_are_one_sentence_before_training(tmp_path, columns, s
         (("--kernels", "cuda"), "asked for the cuda kernels"),
         (("--device", "cuda"), "CuPy is not installed"),
         (("--steps", "0"), "steps"),
-        (("--residual", "--batch", "1", "--batch-norm"), "batch norm needs a batch of at least 2"),
+        (("--residual", "--batch", "1", "--batch-norm"), "batch = 1 with batch_norm: a batch of at least 2 rows"),
     ],
 )
 def test_bad_input_is_refused_before_training(tmp_path, arguments, text):
@@ -186,29 +206,31 @@ def test_too_few_rows_and_a_wrong_checksum(tmp_path, monkeypatch):
 
 
 def test_a_disk_that_fills_up_is_one_sentence(monkeypatch):
-    def full(self, outcomes):
+    def full(self, *_):
         raise OSError(errno.ENOSPC, "No space left on device")
 
-    monkeypatch.setattr(cli.Folder, "keep", full)
+    monkeypatch.setattr(store.Store, "keep", full)
     result = invoke("--data", "gaussian", *SHORT)
     assert result.exit_code == 2
-    assert (
-        "Writing to study failed: No space left on device. 0 of 30 trainings are finished and kept in study; go on with:"
-        in words(result)
-    )
+    assert "writing to study failed: No space left on device; what was finished is kept, and the same call" in words(result)
 
 
-def test_a_worker_that_was_killed_is_one_sentence(monkeypatch):
-    def killed(*_):
-        raise BrokenProcessPool
+def test_a_training_that_fails_keeps_its_traceback(monkeypatch):
+    train = work.train_shard
 
-    monkeypatch.setattr(workers, "run_shards", killed)
+    def broken(shard, *rest, **more):
+        if shard.runs[0].optimizer == "adam":
+            raise ZeroDivisionError("of all things")
+        return train(shard, *rest, **more)
+
+    monkeypatch.setattr(running, "train_shard", broken)
     result = invoke("--data", "gaussian", *SHORT)
     assert result.exit_code == 2
-    assert (
-        "A worker process was killed, perhaps for want of memory. 0 of 30 trainings are finished and kept in study; go on with:"
-        in words(result)
+    said = (
+        "ZeroDivisionError: of all things A training failed, as above. 18 of 30 trainings are finished and kept in study; go on"
     )
+    assert said in words(result)
+    assert os.listdir("study/failed")
 
 
 @pytest.mark.skipif(not os.environ.get("MINIRELU_DATA"), reason="MINIRELU_DATA is not set")

@@ -24,9 +24,11 @@ def test_lists():
         }
     )
     assert (plan.gammas, plan.deltas, plan.depths, plan.widths, plan.batches) == ((1, 1e-3), (0, 4), (1, 2), (50,), (8, 16))
-    assert (plan.seeds, plan.steps, plan.measured_at()) == ((0, 1), 7, [0, 3, 6, 7])
+    assert (plan.seeds, plan.steps, plan.every) == ((0, 1), 7, 3)
     assert plans.from_options({"seeds": "5,9"}).seeds == (5, 9)
     assert plans.from_options({"seeds": "5,"}).seeds == (5,)
+    assert plans.from_options({"gamma": "1,1,0.1,1.0"}).gammas == (1.0, 0.1)  # each once
+    assert [rule.name for rule in plans.from_options({"optimizer": "adam,sgd,adam"}).rules] == ["Adam", "SGD"]
 
 
 def test_optimisers_rates_and_momenta():
@@ -63,17 +65,18 @@ def test_the_papers_settings_and_what_replaces_them():
         ({"seeds": "0"}, "--seeds was given 0; expected how many seeds, at least 1, or seeds separated by commas"),
         ({"seeds": ","}, "--seeds takes a number of seeds, or seeds separated by commas, got ','"),
         ({"gamma": ","}, "--gamma takes numbers separated by commas, got ','"),
-        ({"gamma": "0"}, "must be positive and finite"),
+        ({"gamma": "0"}, "gamma = 0.0: expected a positive number"),
         ({"optimizer": "adm"}, r"--optimizer was given 'adm' \(did you mean 'adam'\?\); expected some of sgd, heavy-ball"),
-        ({"lr": "-1"}, "SGD was given lr -1; expected a positive lr"),
-        ({"lr": "nan"}, "expected a positive lr"),
-        ({"optimizer": "adam", "beta": "1"}, "0 <= beta < 1"),
-        ({"dtype": "half"}, "dtype is float32 or float64"),
+        ({"lr": "-1"}, "lr = -1.0: expected a positive number"),
+        ({"lr": "nan"}, "lr = nan: expected a positive number"),
+        ({"optimizer": "adam", "beta": "1"}, "beta = 1.0: expected a number from 0 to below 1"),
+        ({"dtype": "half"}, "dtype = 'half': expected one of float32, float64"),
+        ({"steps": 5, "every": 6}, "record_every is larger than steps"),
     ],
 )
 def test_what_cannot_be_read(given, said):
     with pytest.raises(ValueError, match=said):
-        plans.from_options(given)
+        plans.from_options(given).grid()
 
 
 def test_machine():
@@ -82,6 +85,10 @@ def test_machine():
         plans.check_machine(study.Plan(kernels="numbra"))
     with pytest.raises(BackendUnavailableError, match="asked for the cuda kernels"):
         plans.check_machine(study.Plan(kernels="cuda"))
+    with pytest.raises(ValueError, match="--device was given 'tpu'; expected cpu or cuda"):
+        plans.check_machine(study.Plan(device="tpu"))
+    with pytest.raises(ValueError, match="on a GPU those in CUDA train: leave it out"):
+        plans.check_machine(study.Plan(device="cuda", kernels="numba"))
 
 
 def test_description():

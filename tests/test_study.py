@@ -1,4 +1,4 @@
-"""The study: plan, shards, one run through processes, and outcomes that equal a training written out."""
+"""The study: its plan, its runs in a sweep's store, and outcomes that equal a training written out."""
 
 import math
 import os
@@ -8,12 +8,15 @@ import subprocess
 import sys
 import time
 
-import fake_cupy
 import numpy as np
 import pytest
+from sweep_work import Serial
 
-from minirelu import data, init, losses, monitor, nn, optim, train
-from minirelu.experiments import plans, study
+from minirelu import data, init, losses, monitor, nn, optim, sweep, train
+from minirelu.experiments import study
+from minirelu.kernels.train_mlp import Net
+from minirelu.sweep import running
+from minirelu.train.nets import build
 
 RULES = (study.Rule("SGD", "SGD", {"lr": 0.1}), study.Rule("Adam", "Adam", {"lr": 0.01, "beta1": 0.9}))
 TINY = study.Plan(data="gaussian", gammas=(1.0, 1e-3), rules=RULES, seeds=(0, 1, 2), steps=40, widths=(12,), every=20)
@@ -23,27 +26,20 @@ def changed(plan, **fields):
     return study.Plan(**{**vars(plan), **fields})
 
 
-def ignore(progress):
-    pass
+@pytest.fixture
+def trained(tmp_path, monkeypatch):
+    """A function that gives all outcomes of a plan by replica, trained in this process."""
+    monkeypatch.setattr(running, "Processes", Serial)
 
+    def train_all(plan):
+        assert study.run(plan, tmp_path).failed == 0
+        return {key(o): o for o in study.collect(plan, tmp_path)}
 
-def train_all(plan, report=ignore):
-    """All outcomes of `plan` by replica, trained in this process."""
-    X, y = data.load(plan.data)
-    return {key(o): o for shard in plan.shards() for o in study.train_shard(shard, X, y, report)}
+    return train_all
 
 
 def key(outcome):
     return outcome.replica.rule.name, *outcome.replica[1:]
-
-
-def test_shards_cover_every_setting_once():
-    plan = changed(TINY, deltas=(0.0, 4.0), depths=(1, 2), shard_replicas=5)
-    shards = plan.shards()
-    assert all(len({(r.rule.name, r.net) for r in shard.replicas}) == 1 and len(shard.replicas) <= 5 for shard in shards)
-    found = sorted((r.rule.name, *r[1:]) for shard in shards for r in shard.replicas)
-    assert found == sorted((r.rule.name, *r[1:]) for r in plan.replicas())
-    assert len(set(found)) == len(found) == 2 * 2 * 2 * 2 * 3
 
 
 def test_default_plan_is_the_papers_net_and_the_switches():
@@ -52,64 +48,76 @@ def test_default_plan_is_the_papers_net_and_the_switches():
     assert (plan.gammas, plan.deltas) == ((1.0, 1e-2, 1e-4), (0.0,))
     assert {rule.name for rule in plan.rules} == {"SGD", "heavy ball", "Nesterov", "Adam", "Adam, no momentum"}
     assert len(plan.seeds) >= 3
-    assert [len(shard.replicas) for shard in plan.shards()] == [5] * 5 + [4] * 5
-    assert plan.measured_at() == list(range(0, 60_001, 3000))
+    assert len(plan.grid().runs()) == len(plan.replicas()) == 45
+    assert {(run.optimizer, run.lr, run.beta) for run in plan.grid().runs()} == {
+        ("sgd", 0.1, 0.0), ("heavy_ball", 0.01, 0.9), ("nesterov", 0.01, 0.9), ("adam", 0.001, 0.9), ("adam", 0.001, 0.0)
+    }  # fmt: skip
+    assert {(run.record_every, run.block, run.batch_norm, run.init) for run in plan.grid().runs()} == {
+        (3000, "dense", False, "torch_default")
+    }
 
 
 @pytest.mark.parametrize(
     ("field", "value"),
     [
-        ("gammas", ()), ("gammas", (0.0,)), ("gammas", (math.nan,)), ("gammas", (1.0, 1.0)), ("deltas", (math.inf,)),
-        ("seeds", ()), ("seeds", (-1,)), ("rules", ()), ("steps", 0), ("widths", (0,)), ("depths", (1, 0)),
-        ("dtype", "float16"), ("device", "tpu"), ("every", -1),
+        ("gammas", ()), ("gammas", (0.0,)), ("gammas", (math.nan,)), ("deltas", (math.inf,)), ("seeds", ()), ("seeds", (-1,)),
+        ("steps", 0), ("widths", (0,)), ("depths", (1, 0)), ("dtype", "float16"), ("every", -1), ("every", 10**6),
+        ("rules", (study.Rule("SGD", "SGD", {"lr": -1.0}),)),
+        ("rules", (study.Rule("heavy", "HeavyBall", {"lr": 1.0, "beta": 1.0}),)),
     ],
 )  # fmt: skip
 def test_bad_plan_is_refused(field, value):
-    with pytest.raises(ValueError, match=r"at least|positive|finite|each once|negative|float32 or float64"):
-        study.Plan(**{field: value})
+    with pytest.raises(sweep.GridError, match=r"one thing is wrong .* nothing was run:\s+\w+ .*expected"):
+        study.Plan(**{field: value}).grid()
 
 
 def test_batch_norm_needs_two_rows():
-    with pytest.raises(ValueError, match="a batch of at least 2 rows"):
-        study.Plan(batch_norm=True, batches=(1,))
+    with pytest.raises(sweep.GridError, match="a batch of at least 2 rows"):
+        study.Plan(batch_norm=True, batches=(1,)).grid()
 
 
-@pytest.fixture(scope="module")
-def outcomes_and_progress():
-    heard, kept = [], []
-    return study.run(TINY, workers=2, on_progress=heard.append, on_outcomes=kept.append), heard, kept
-
-
-def test_run_gives_every_replica_in_the_order_of_the_plan(outcomes_and_progress):
-    outcomes, heard, kept = outcomes_and_progress
-    expected = [(r.rule.name, *r[1:]) for r in TINY.replicas()]
-    assert [key(o) for o in outcomes] == expected
-    assert sorted(key(o) for part in kept for o in part) == sorted(expected)
-    assert {0, 20, 40} <= {p.step for p in heard} <= set(range(41))
-    assert all(len(p.moments) == len(p.shard.replicas) for p in heard)
+def test_outcomes_are_those_of_the_plan_in_its_order(tmp_path):
+    """Through processes; what the folder has of other plans, and of other data of that name, is not among them."""
+    heard, found = [], []
+    others = changed(TINY, seeds=(7,)), changed(TINY, depths=(2,), seeds=(0,)), changed(TINY, steps=20)
+    for plan in (*others, TINY):
+        report = study.run(plan, tmp_path, workers=2, on_progress=heard.append, on_start=found.append)
+        assert (report.runs, report.found, report.failed) == (len(plan.replicas()), 0, 0)
+    assert heard[-1].done == heard[-1].runs == 12
+    outcomes = study.collect(TINY, tmp_path)
+    assert [key(o) for o in outcomes] == [(r.rule.name, *r[1:]) for r in TINY.replicas()]
     assert all([m.step for m in o.course] == [0, 20, 40] for o in outcomes)
+    assert study.run(TINY, tmp_path).found == 12
+    assert study.collect(changed(TINY, seeds=(2, 9)), tmp_path) == [o for o in outcomes if o.replica.seed == 2]
 
 
-@pytest.mark.parametrize("size", [1, 2])
-def test_outcomes_do_not_depend_on_the_shards(outcomes_and_progress, size):
-    alone = train_all(changed(TINY, shard_replicas=size))
-    for outcome in outcomes_and_progress[0]:
-        assert outcome.course == alone[key(outcome)].course  # bit for bit
+def test_the_same_file_with_other_numbers_is_other_data(tmp_path, trained):
+    def write(shift):
+        rows = [f"{x},{x % 7 + shift * (x == 3)}" for x in range(30)]
+        (tmp_path / "my.csv").write_text("\n".join(["x,y", *rows]) + "\n")
+
+    plan = changed(TINY, data=str(tmp_path / "my.csv"), target="y", rules=RULES[:1], gammas=(1.0,), batches=(8,))
+    write(0)
+    first = trained(plan)
+    write(1)
+    assert study.collect(plan, tmp_path) == []
+    second = trained(plan)
+    assert first.keys() == second.keys()
+    assert all(first[k].mse != second[k].mse for k in first)
 
 
-def test_finished_outcomes_are_not_trained_again(outcomes_and_progress):
-    outcomes = outcomes_and_progress[0]
-    heard = []
-    assert study.run(TINY, finished=outcomes, on_progress=heard.append) == outcomes
-    assert heard == []
-    left = [(r.rule.name, *r[1:]) for r in TINY.missing(outcomes[3:])]
-    assert left == [key(o) for o in outcomes[:3]]
+def test_two_names_of_one_rule_have_the_same_run(trained):
+    twins = (study.Rule("Adam, β 0", "Adam", {"lr": 0.01, "beta1": 0.0}), study.Rule("no", "Adam", {"lr": 0.01, "beta1": 0.0}))
+    found = trained(changed(TINY, rules=twins, seeds=(0,), gammas=(1.0,)))
+    ours, theirs = found.values()
+    assert (ours.replica.rule.name, theirs.replica.rule.name) == ("Adam, β 0", "no")
+    assert ours.course == theirs.course
 
 
 @pytest.mark.parametrize("delta", [0.0, 16.0])
-def test_outcome_equals_a_training_written_out(delta):
+def test_outcome_equals_a_training_written_out(delta, trained):
     plan = changed(TINY, deltas=(delta,), rules=RULES[1:], seeds=(0, 1), batches=(16,))
-    outcome = train_all(plan)["Adam", study.Net(1, 12, 16), 1e-3, delta, 1]
+    outcome = trained(plan)["Adam", study.Net(1, 12, 16), 1e-3, delta, 1]
     raw, y = data.load("gaussian")
     X = raw.astype(np.float32)
     rng = init.replicas([1])
@@ -141,15 +149,16 @@ NETS = {
 
 
 @pytest.mark.parametrize("fields", NETS.values(), ids=NETS)
-def test_options_of_the_net(fields):
+def test_options_of_the_net(fields, trained):
     """Every layer is counted; the first measurement is the net at initialisation, by brute force."""
     plan = changed(TINY, steps=3, every=3, seeds=(4,), gammas=(1.0,), rules=RULES[:1], **fields)
-    (X, y), outcomes = data.load("gaussian"), train_all(plan)
+    (X, y), outcomes = data.load("gaussian"), trained(plan)
     assert len(outcomes) == len(plan.batches)
     for outcome in outcomes.values():
         depth = outcome.replica.net.depth
         assert [len(m.layers) for m in outcome.course] == [depth, depth]
-        net = study.build(plan, outcome.replica.net, 5, np.random.default_rng(4))
+        net = initial(plan, outcome)
+        assert outcome.backend == ("engine" if plan.kernels == "reference" else "numba")
         assert {p.dtype for p in net.parameters()} == {np.dtype(plan.dtype)}
         with nn.evaluating(net):
             prediction, relus = forward_by_hand(net, X.astype(plan.dtype))
@@ -157,10 +166,17 @@ def test_options_of_the_net(fields):
         np.testing.assert_allclose(outcome.course[0].mse, ((prediction - y) ** 2).mean(), rtol=1e-5)  # float32, 36 terms
 
 
-def test_units_are_counted_as_the_monitor_counts_them():
+def initial(plan, outcome):
+    """The net of an outcome with seed 4 at step 0."""
+    depth, width, _ = outcome.replica.net
+    shape = Net(5, (width,) * depth, plan.residual, plan.batch_norm)
+    return build(shape, np.random.default_rng(4), np.dtype(plan.dtype))
+
+
+def test_units_are_counted_as_the_monitor_counts_them(trained):
     plan = changed(TINY, steps=1, every=1, seeds=(4,), gammas=(1.0,), rules=RULES[:1], depths=(4,), widths=(60,))
-    (outcome,) = train_all(plan).values()
-    net = study.build(plan, outcome.replica.net, 5, np.random.default_rng(4))
+    (outcome,) = trained(plan).values()
+    net = initial(plan, outcome)
     rows = monitor.UnitActivity.over(net, data.load("gaussian")[0].astype(np.float32), warn=False).report()
     expected = [study.Units(r.units, r.dead, r.nearly_dead, r.linear, r.nonfinite) for r in rows]
     assert list(outcome.course[0].layers) == expected
@@ -187,45 +203,13 @@ def forward_by_hand(net, X):
     return through(net.layers, X), relus
 
 
-def test_on_a_device_everything_lies_there():
-    """With a stand-in for CuPy that is as strict as CuPy: nothing is mixed, and the counts are those of the host."""
-    calm = tuple(rule for rule in TINY.rules if "Adam" not in rule.name)  # which divides by gradients that are rounding
-    plan = changed(TINY, rules=calm, steps=10, every=5, depths=(2,), residual=True, batch_norm=True, kernels="reference")
-    with fake_cupy.installed():
-        plans.check_machine(changed(plan, device="cuda"))
-        found = train_all(changed(plan, device="cuda"))
-    host = train_all(plan)
-    assert found.keys() == host.keys()
-    for name, outcome in found.items():  # the host sums by BLAS, in another order: ten steps apart by rounding
-        for ours, theirs in zip(outcome.course, host[name].course, strict=True):
-            assert (ours.step, ours.layers) == (theirs.step, theirs.layers)
-            np.testing.assert_allclose(ours.mse, theirs.mse, rtol=1e-4)
-
-
-def test_a_diverged_replica_is_neither_dead_nor_a_number():
+def test_a_diverged_replica_is_neither_dead_nor_a_number(trained):
     plan = changed(TINY, rules=(study.Rule("SGD", "SGD", {"lr": 1e20}),), steps=10, every=10)
-    outcomes = train_all(plan)
-    for outcome in outcomes.values():
+    for outcome in trained(plan).values():
         assert math.isnan(outcome.dead)
         assert math.isnan(outcome.mse)
         assert outcome.course[-1].layers[0].nonfinite > 0
         assert math.isfinite(outcome.course[0].mse)
-
-
-def test_stop_is_heard_at_the_next_report():
-    X, y = data.load("gaussian")
-    with pytest.raises(study.Interrupted):
-        study.train_shard(TINY.shards()[0], X, y, _stop)
-
-
-def _stop(progress):
-    raise study.Interrupted
-
-
-def test_failure_in_a_worker_reaches_the_caller():
-    loaded = np.ones((20, 2)), np.ones((19, 1))
-    with pytest.raises(Exception, match=r"y must be float64 \(20\)"):
-        study.run(TINY, workers=1, loaded=loaded)
 
 
 def test_ctrl_c_twice_stops_the_workers_and_says_how_to_go_on(tmp_path):
@@ -244,4 +228,4 @@ def test_ctrl_c_twice_stops_the_workers_and_says_how_to_go_on(tmp_path):
     words = " ".join(said.split())
     assert "Stopped. 0 of 45 trainings are finished and kept in" in words
     assert re.search(r"go on with: minirelu study --data gaussian --steps 10000000 --out \S+out$", words)
-    assert sorted(os.listdir(tmp_path / "out")) == ["config.json"]
+    assert sorted(os.listdir(tmp_path / "out")) == [".lock", "failed", "manifest.json", "results-2"]

@@ -48,7 +48,8 @@ def test_run_status_show_and_export():
     assert status == 0, words
     assert "Sweep 24 runs; 0 are in runs already, 24 are left to do." in words
     assert re.search(
-        r"100 %, 24 of 24 runs, \S+ runs/s, dead \d+ % Done: 24 runs in 0 s. Look at them: minirelu sweep show runs", words
+        r"100 %, 24 of 24 runs, dead \d+ %, error \S+, \S+ runs/s Done: 24 runs in 0 s. Look at them: minirelu sweep show runs",
+        words,
     )
     assert "24 are in runs already, 0 are left to do" in invoke("--workers", "1", "--out", "runs", "grid.toml")[1]
     assert "Done: 24 of 24 runs (100 %), 4 of 4 shards." in invoke("status", "runs")[1]
@@ -113,7 +114,7 @@ def test_failed_shards_are_told_and_the_rest_is_there(monkeypatch):
 
 
 def test_ctrl_c_says_how_to_go_on(monkeypatch):
-    def stopped(*_):
+    def stopped(*_, **__):
         raise KeyboardInterrupt
 
     monkeypatch.setattr(running, "train_shard", stopped)
@@ -137,6 +138,6 @@ def test_a_damaged_file_is_told():
 
 
 def test_words_of_progress_and_durations():
-    p = Progress(312.4, 640, 3, 12, 1, 60.0, 250.0, 1.2345, 0.312)
-    assert sweeps._said(p) == "312 of 640 runs, 1.23 runs/s, dead 31 %, 1 failed, 4 min left"
+    p = Progress(312.4, 640, 3, 12, 1, 60.0, 250.0, 1.2345, 0.312, 0.0712)
+    assert sweeps._said(p) == "312 of 640 runs, 4 min left, dead 31 %, error 0.071, 1 failed, 1.23 runs/s"
     assert [sweeps.duration(seconds) for seconds in (5, 100, 7200)] == ["5 s", "2 min", "2.0 h"]

@@ -83,7 +83,7 @@ def test_workers_take_the_cuda_kernel_where_it_is(monkeypatch, variable, there, 
     monkeypatch.delenv("MINIRELU_KERNELS", raising=False)
     if variable:
         monkeypatch.setenv("MINIRELU_KERNELS", variable)
-    assert work._backend() == expected
+    assert work._backend("auto") == expected
 
 
 def test_real_workers_give_the_same(tmp_path, undisturbed):
@@ -212,7 +212,7 @@ def test_the_manifest_records_versions_machine_seeds_and_sessions(tmp_path, seri
     manifest = json.loads((tmp_path / "manifest.json").read_text())
     assert manifest["grid"] == GRID.axes()
     assert manifest["grid"][1]["seed"] == [0, 7]
-    assert manifest["results_version"] == 1
+    assert manifest["results_version"] == 2
     assert sum(shard["runs"] for shard in manifest["shards"].values()) == manifest["runs"] == 24
     assert manifest["data"]["gaussian"]["rows"] == 1000
     assert [session["failed_shards"] for session in manifest["sessions"]] == [0, 0]
@@ -312,7 +312,7 @@ def test_a_sweep_that_is_killed_at_random_moments_ends_as_if_it_had_not_been(tmp
     with start(tmp_path, out) as process:
         assert process.wait(200) == 0, process.stderr.read()
     assert_equal(out, trained)
-    assert sorted(os.listdir(out)) == [".lock", "failed", "manifest.json", "results-1"]
+    assert sorted(os.listdir(out)) == [".lock", "failed", "manifest.json", "results-2"]
     assert os.listdir(out / "failed") == []
 
 

@@ -63,7 +63,7 @@ def test_the_worst_layer_is_the_one_with_most_dead_units():
 def test_history_has_a_row_for_each_run_step_and_layer(folder):
     frame = sweep.history(folder.path)
     runs = sweep.load(folder.path)
-    assert frame.columns == ["run_id", "step", "layer", "mse", "dead", "linear", "nonfinite"]
+    assert frame.columns == ["run_id", "step", "layer", "mse", "dead", "nearly_dead", "linear", "nonfinite"]
     assert frame.height == 2 * runs["depth"].sum()
     last = frame.filter(pl.col("step") == 20).group_by("run_id").agg(pl.col("dead").sum(), pl.col("layer").max())
     both = runs.join(last, "run_id")

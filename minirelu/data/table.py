@@ -8,6 +8,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from hashlib import sha256
 from typing import NamedTuple
 
 import numpy as np
@@ -25,6 +26,10 @@ class Table(NamedTuple):
     inputs: tuple[str, ...]
     target: str
     note: str
+
+    def checksum(self) -> str:
+        """SHA-256 of the numbers."""
+        return sha256(f"{self.X.shape}\n".encode() + self.X.tobytes() + self.y.tobytes()).hexdigest()
 
 
 class Columns(NamedTuple):

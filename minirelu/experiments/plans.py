@@ -41,7 +41,7 @@ def _list_of(kind: Callable[[str], Any], what: str) -> Callable[[str, Any], Any]
             found = ()
         if not found:
             raise ValueError(f"--{option} takes {what} separated by commas, got {text!r}")
-        return found
+        return tuple(dict.fromkeys(found))  # each once
 
     return read
 
@@ -66,7 +66,7 @@ def _rules(option: str, text: str) -> tuple[Rule, ...]:
         if name not in RULES:
             known = ", ".join(RULES)
             raise ValueError(f"--{option} was given {name!r}{nearest(name, tuple(RULES))}; expected some of {known}")
-    return tuple(RULES[name] for name in names)
+    return tuple(RULES[name] for name in dict.fromkeys(names))
 
 
 _NUMBERS, _COUNTS = _list_of(float, "numbers"), _list_of(int, "whole numbers")
@@ -80,7 +80,7 @@ OPTIONS.update(
 
 
 def from_options(given: dict[str, Any], paper: bool = False) -> Plan:
-    """The plan with the options that are not None. Raises `ValueError`, a sentence, for what cannot be read or trained."""
+    """The plan with the options that are not None. Raises `ValueError`, a sentence, for what cannot be read."""
     read = {name: OPTIONS[name][1](name, value) for name, value in given.items() if value is not None}
     plan = PAPER if paper else Plan()
     fields = {OPTIONS[name][0]: value for name, value in read.items() if OPTIONS[name][0]}
@@ -99,18 +99,15 @@ def _varied(rules: tuple[Rule, ...], rates: tuple[float, ...], betas: tuple[floa
                 name = rule.name + (f", lr {rate:g}" if len(rates) > 1 else "")
                 name += f", β {b:g}" if momentum and len(betas) > 1 else ""
                 found.append(Rule(name, rule.kind, settings))
-    for rule in found:
-        _check(rule)
     return tuple(found)
-
-
-def _check(rule: Rule) -> None:
-    if not (0 < rule.settings["lr"] < float("inf") and 0 <= rule.beta() < 1):
-        raise ValueError(f"{rule.name} was given {rule.options()}; expected a positive lr and 0 <= beta < 1")
 
 
 def check_machine(plan: Plan) -> None:
     """Raise `BackendUnavailableError` or `ValueError` if the plan's kernels or device are not here."""
+    if plan.device not in ("cpu", "cuda"):
+        raise ValueError(f"--device was given {plan.device!r}; expected cpu or cuda")
+    if plan.device == "cuda" and plan.kernels not in ("auto", "cuda"):
+        raise ValueError(f"--kernels was given {plan.kernels!r} with --device cuda; on a GPU those in CUDA train: leave it out")
     with kernels.using(plan.kernels):
         if plan.device == "cuda":
             backend.to_device([0.0])

@@ -37,7 +37,8 @@ def load(out: str | os.PathLike[str], columns: Sequence[str] | None = None) -> D
 
 
 def history(out: str | os.PathLike[str]) -> DataFrame:
-    """One row a run, step and layer (1: the first hidden one): mse ÷ γ²; dead, linear and non-finite units of the layer."""
+    """One row a run, step and layer (1: the first hidden one): mse ÷ γ²; dead, nearly dead, linear and
+    non-finite units of the layer."""
     return (
         _read(Store(out), ["run_id", *Run._fields, "history"]).select("run_id", "history").explode("history").unnest("history")
     )

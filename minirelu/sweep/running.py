@@ -23,7 +23,7 @@ from .processes import Advanced, Finished, Processes, Work
 from .progress import Course, Progress
 from .shards import Sets, Shard, cut, load_sets, without
 from .store import Store
-from .work import DEVICES, Standing, train_shard
+from .work import DEVICES, Outcome, Standing, train_shard
 
 RETRIES = 2
 TICK = 0.2  # seconds between two looks at what happens
@@ -56,6 +56,7 @@ def run(
     workers: int | None = None,
     *,
     device: str = "auto",
+    backend: str = "auto",
     on_progress: Callable[[Progress], object] = lambda _: None,
     on_start: Callable[[Report], object] = lambda _: None,
 ) -> Report:
@@ -65,7 +66,7 @@ def run(
     started here), or the address of a Dask scheduler, "tcp://host:port". A shard that fails is tried again twice, its
     traceback is kept, and the rest goes on. Stopped in any way, the same call goes on: what is whole in `out` is skipped.
     `device`: "cuda" (every worker needs a GPU; one process unless `workers` says more), "cpu", or "auto": each worker takes
-    its GPU if it has one.
+    its GPU if it has one. `backend`: the kernels on a CPU, as `kernels.using` takes them.
 
     Raises, before anything runs, `GridError` (with all problems at once), `StoreError` if `out` cannot be written or
     another sweep runs there, `BackendUnavailableError` if there is no such cluster or GPU; later `StoreError` if `out` fails.
@@ -75,7 +76,9 @@ def run(
     if device == "cuda" and executor == "processes":
         kernels.training_backend("cuda")  # the reason, where it is not here
         workers = 1 if workers is None else workers
-    work = train_shard if device == "auto" else functools.partial(train_shard, device=device)
+    with kernels.using(backend):  # or the reason why not, before anything runs
+        pass
+    work = functools.partial(train_shard, device=device, backend=backend)
     return run_with(grid, out, executor, workers, on_progress, on_start, work, device == "cuda")
 
 
@@ -160,7 +163,7 @@ def _do(
                     course.advanced(shard, Standing(*event.report))
                 elif isinstance(event, Finished):
                     _keep(store, shard, event.answer, sets)
-                    course.finished(shard, _dead(event.answer, shard))
+                    course.finished(shard, _ended(event.answer, shard))
                 elif _again(tries, shard):
                     course.begun_again(shard)
                     pool.submit(shard)
@@ -177,16 +180,18 @@ def _again(tries: Counter[str], shard: Shard) -> bool:
     return tries[shard.key] <= RETRIES
 
 
-def _keep(store: Store, shard: Shard, outcome: Any, sets: Sets) -> None:
+def _keep(store: Store, shard: Shard, outcome: Outcome, sets: Sets) -> None:
     try:
         store.keep(shard, outcome, sets)
     except OSError as error:
         raise StoreError(
-            f"writing to {store.path} failed: {error.strerror}; what was finished is kept, and the same sweep goes on"
+            f"writing to {store.path} failed: {error.strerror}; what was finished is kept, and the same call goes on"
         ) from error
 
 
-def _dead(outcome: Any, shard: Shard) -> float:
-    """The mean share of dead units at the end, over the runs that have not diverged."""
-    sound = outcome.nonfinite[:, -1].sum(axis=-1) == 0
-    return float(outcome.dead[sound, -1].mean() / shard.runs[0].width) if sound.any() else np.nan
+def _ended(outcome: Outcome, shard: Shard) -> Standing:
+    """The mean error and share of dead units at the end, over the runs that have not diverged."""
+    sound = (outcome.nonfinite[:, -1].sum(axis=-1) == 0) & ~np.isnan(outcome.mse[:, -1])
+    if not sound.any():
+        return Standing(1.0, np.nan, np.nan)
+    return Standing(1.0, float(outcome.mse[sound, -1].mean()), float(outcome.dead[sound, -1].mean() / shard.runs[0].width))

@@ -19,8 +19,9 @@ from ..errors import DataError, GridError
 from . import cost
 from .grid import Run
 
-# Counts up when the numbers of a run change, not with each commit: results of another version are computed again, beside.
-RESULTS_VERSION = 1
+# Counts up when the numbers of a run change, or what is kept of them, not with each commit: results of another version are
+# computed again, beside.
+RESULTS_VERSION = 2
 
 SECONDS = 2.0, 60.0  # of a shard, at least and at most: overhead against what is lost when one is interrupted
 PARTS = 64  # that a sweep is cut into if that makes shards of such lengths: enough to keep some dozen workers busy
@@ -83,9 +84,8 @@ def load_sets(runs: Iterable[Run]) -> Sets:
 
 def _load(name: str, target: str | None) -> Set:
     table = data_sets.read(name, target)
-    checksum = sha256(f"{table.X.shape}\n".encode() + table.X.tobytes() + table.y.tobytes()).hexdigest()
     (X,), (y,) = (data_sets.standardised(np.ascontiguousarray(columns)) for columns in (table.X, table.y))
-    return Set(name.rpartition("/")[2], table.note, checksum[:20], X, y)
+    return Set(name.rpartition("/")[2], table.note, table.checksum()[:20], X, y)
 
 
 def identity(run: Run, of: Set) -> str:

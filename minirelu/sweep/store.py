@@ -88,6 +88,13 @@ class Store:
                     left.unlink(missing_ok=True)  # of a sweep that was killed while it wrote
             yield
 
+    def clear(self) -> None:
+        """Remove everything that sweeps have left here. Raises `StoreError` if one is running."""
+        self.prepare()
+        with self.locked():
+            for path in (*self.results.iterdir(), *self.failed.iterdir(), self.path / "manifest.json"):
+                path.unlink(missing_ok=True)
+
     def contents(self) -> Contents:
         """What is there, every file compared with its checksum."""
         whole: dict[str, Path] = {}
@@ -166,7 +173,8 @@ def _lock(file: io.TextIOBase) -> None:
 
 # ------------------------------------------------------------------------------------------------------------ tables
 
-COURSE = ("step", "layer", "mse", "dead", "linear", "nonfinite")
+UNITS = ("dead", "nearly_dead", "linear", "nonfinite")
+COURSE = ("step", "layer", "mse", *UNITS)
 
 
 def SCHEMA() -> dict[str, Any]:
@@ -216,7 +224,7 @@ def _last(outcome: Outcome, width: int) -> dict[str, np.ndarray]:
 
 
 def _courses(outcome: Outcome) -> Any:
-    """For each run a list of {step, layer, mse, dead, linear, nonfinite}, layer 1 being the first hidden one."""
+    """For each run a list of `COURSE`, layer 1 being the first hidden one."""
     import polars as pl
 
     R, T, L = outcome.dead.shape
@@ -224,7 +232,7 @@ def _courses(outcome: Outcome) -> Any:
         "step": np.broadcast_to(outcome.step[:, None], (R, T, L)),
         "layer": np.broadcast_to(np.arange(1, L + 1, dtype=np.int32), (R, T, L)),
         "mse": np.broadcast_to(outcome.mse[:, :, None], (R, T, L)),
-        **{name: getattr(outcome, name).astype(np.int32) for name in ("dead", "linear", "nonfinite")},
+        **{name: getattr(outcome, name).astype(np.int32) for name in UNITS},
     }
     flat = pl.DataFrame({name: values.reshape(-1) for name, values in columns.items()}).to_struct("history")
     return flat.reshape((R, T * L)).arr.to_list()

@@ -10,6 +10,7 @@ import os
 import platform
 import time
 from collections.abc import Callable
+from contextlib import nullcontext
 from typing import NamedTuple
 
 import numpy as np
@@ -27,6 +28,7 @@ class Outcome(NamedTuple):
     step: np.ndarray  # (T,) int64
     mse: np.ndarray  # (R, T) float64, ÷ γ²; NaN if not finite
     dead: np.ndarray  # (R, T, layers) int64: units; also those below
+    nearly_dead: np.ndarray
     linear: np.ndarray
     nonfinite: np.ndarray
     backend: str
@@ -44,11 +46,19 @@ class Standing(NamedTuple):
     dead: float
 
 
-def train_shard(shard: Shard, sets: Sets, report: Callable[[Standing], object], device: str = "auto") -> Outcome:
+def train_shard(
+    shard: Shard, sets: Sets, report: Callable[[Standing], object], device: str = "auto", backend: str = "auto"
+) -> Outcome:
     """Train all runs of `shard`, each from its own seed to its last step; `report` may raise to stop.
 
-    `device`: "cuda" (raises `BackendUnavailableError` where it is not), "cpu", or "auto": CUDA where it is.
+    `device`: "cuda" (raises `BackendUnavailableError` where it is not), "cpu", or "auto": CUDA where it is. `backend`: the
+    kernels that train on a CPU, as `kernels.using` takes them; "auto" leaves it to this machine.
     """
+    with kernels.using(backend) if backend != "auto" else nullcontext():
+        return _trained(shard, sets, report, _backend(device))
+
+
+def _trained(shard: Shard, sets: Sets, report: Callable[[Standing], object], backend: str) -> Outcome:
     run, of, started = shard.runs[0], sets[shard.source], time.time()
 
     def column(name: str) -> np.ndarray:
@@ -76,16 +86,16 @@ def train_shard(shard: Shard, sets: Sets, report: Callable[[Standing], object], 
         standardize=False,  # the parent has done it, so that all machines begin with the same numbers
         record_every=run.record_every,
         dtype=run.dtype,
-        backend=_backend(device),
+        backend=backend,
         on_progress=_rarely(report),
     )
     return Outcome(
-        result.step, result.loss, result.dead, result.linear, result.nonfinite, result.backend,
+        result.step, result.loss, result.dead, result.nearly_dead, result.linear, result.nonfinite, result.backend,
         started, time.time(), platform.node(), os.getpid(),
     )  # fmt: skip
 
 
-def _backend(device: str = "auto") -> str:
+def _backend(device: str) -> str:
     """What `train.train_mlp` is asked for; by itself not CUDA where MINIRELU_KERNELS asks for something else."""
     if device != "auto":
         return "cuda" if device == "cuda" else "auto"

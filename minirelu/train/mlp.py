@@ -19,6 +19,7 @@ from .. import init as initialisers
 from .. import kernels, nn
 from ..init import Initialiser
 from ..kernels.train_mlp import EVALUATED, Job, Net, OnProgress, Records, State, fresh
+from ..monitor import NEARLY
 from . import with_engine
 from .nets import build, rebuilt
 from .settings import Data, Setup, check_rounded, check_targets, prepared, setup, table
@@ -37,8 +38,9 @@ class TrainResult:
 
     loss        (R, T) float64       mean squared error ÷ γ² (in units of the standardised target); NaN if not finite, and
                                      everywhere if X_eval came without y_eval
-    dead        (R, T, layers) int64 units of each hidden layer that are active (r > 0) on no row; `linear`: on every row;
-                                     `nonfinite`: inf or NaN on some row, and then counted as nothing else
+    dead        (R, T, layers) int64 units of each hidden layer that are active (r > 0) on no row; `nearly_dead`: on some, but
+                                     on fewer than 1 %; `linear`: on every row; `nonfinite`: inf or NaN on some row, and then
+                                     counted as nothing else
     parameters  {name: (R, I, O)}    those of `nn.Sequential.parameters()`, in its order and with its names; `buffers`: batch
                                      norm's running statistics
     active      (R, T, units) int64  with units=True: on how many rows each unit is active, the layers side by side;
@@ -47,6 +49,7 @@ class TrainResult:
 
     loss: np.ndarray
     dead: np.ndarray
+    nearly_dead: np.ndarray
     linear: np.ndarray
     nonfinite: np.ndarray
     step: np.ndarray
@@ -235,15 +238,18 @@ def _stretches(job: Job, on_progress: OnProgress) -> Iterator[tuple[Job, OnProgr
 
 
 def counted(records: Records, widths: tuple[int, ...], rows: int) -> tuple[np.ndarray, ...]:
-    """Dead, linear and non-finite units of each hidden layer, int64 (R, T, layers), of records over `rows` rows."""
-    finite = records.nonfinite == 0
-    kinds = finite & (records.active == 0), finite & (records.active == rows), ~finite
+    """Dead, nearly dead, linear, non-finite units of the hidden layers, int64 (R, T, layers), of records over `rows` rows."""
+    finite, active = records.nonfinite == 0, records.active
+    few = finite & (active > 0) & (active < NEARLY * rows)
+    kinds = finite & (active == 0), few, finite & (active == rows), ~finite
     edges = list(pairwise(np.cumsum((0, *widths)).tolist()))
     return tuple(np.stack([kind[..., a:b].sum(axis=-1) for a, b in edges], axis=-1) for kind in kinds)
 
 
 def _result(given: Setup, data: Data, parts: list[tuple[State, tuple[Any, ...]]], units: bool) -> TrainResult:
-    loss, dead, linear, nonfinite, *kept = (np.concatenate(own) for own in zip(*(own for _, own in parts), strict=True))
+    loss, dead, nearly_dead, linear, nonfinite, *kept = (
+        np.concatenate(own) for own in zip(*(own for _, own in parts), strict=True)
+    )
     arrays = [(*state.parameters, *state.running) for state, _ in parts]
     made = [np.concatenate(own) for own in zip(*arrays, strict=True)]
     blank = build(given.net, np.random.default_rng(0), data.X.dtype, initialisers.zeros)
@@ -253,6 +259,7 @@ def _result(given: Setup, data: Data, parts: list[tuple[State, tuple[Any, ...]]]
     return TrainResult(
         loss=loss,
         dead=dead,
+        nearly_dead=nearly_dead,
         linear=linear,
         nonfinite=nonfinite,
         step=given.record_at,

@@ -1,8 +1,8 @@
 """A training job of `kernels.train_mlp` run by the engine: layers, losses, optimisers, and the loop `fit`.
 
-It is what the kernels are measured against, and what runs where they cannot: on a GPU through CuPy, or without Numba. As in
-the kernels, the bias directly before batch norm stays as it is: its exact gradient is 0, and of the engine's rounding noise
-Adam would make whole steps.
+It is what the kernels are measured against, and what runs where they cannot: without Numba. As in the kernels, the
+bias directly before batch norm stays as it is: its exact gradient is 0, and of the engine's rounding noise Adam would make
+whole steps.
 """
 
 from __future__ import annotations
@@ -13,30 +13,26 @@ from typing import Any
 import numpy as np
 
 from .. import nn, optim
-from ..backend import to_host
-from ..engine import Array, quiet
+from ..engine import quiet
 from ..kernels.train_mlp import EVALUATED, HEARD, Job, OnProgress, Records, State, empty_records, standing
 from .loop import fit
 from .nets import rebuilt
 
-Place = Callable[[np.ndarray], Array]
 
-
-def run(job: Job, state: State, on_progress: OnProgress, place: Place = np.ascontiguousarray) -> Records:
-    """`kernels.train_mlp` with all replicas at once; `place` puts arrays where they are worked on (`backend.to_device`)."""
+def run(job: Job, state: State, on_progress: OnProgress) -> Records:
+    """`kernels.train_mlp` with all replicas at once."""
     R, first, last = len(job.seeds), state.step, int(job.record_at[-1])
     targets = (job.gamma[:, None] * job.y + job.delta[:, None]).astype(job.X.dtype)[..., None]
-    X, targets, X_eval = place(job.X), place(targets), place(job.X_eval)
-    net = rebuilt(job.net, map(place, state.parameters), map(place, state.running), R)
+    net = rebuilt(job.net, state.parameters, state.running, R)
     trained = _trained(job, net.parameters())
-    opt = _optimiser(job, state, net.parameters(), trained, place)
+    opt = _optimiser(job, state, net.parameters(), trained)
     records, latest = empty_records(job), (np.nan, np.nan)
     for t, stop in enumerate(job.record_at.tolist()):
         while opt.steps < stop:
-            fit(net, opt, X, targets, batch=job.batch, steps=min(opt.steps + HEARD, stop), seeds=job.seeds)
+            fit(net, opt, job.X, targets, batch=job.batch, steps=min(opt.steps + HEARD, stop), seeds=job.seeds)
             if opt.steps < stop:
                 on_progress(R * (opt.steps - first), R * (last - first), *latest)
-        for kept, now in zip(records, _measured(job, net, X_eval), strict=True):
+        for kept, now in zip(records, _measured(job, net), strict=True):
             kept[:, t] = now
         latest = standing(*(kept[:, t] for kept in records))
         on_progress(R * (stop - first), R * (last - first), *latest)
@@ -50,7 +46,7 @@ def _trained(job: Job, parameters: list[Any]) -> list[int]:
     return [i for i in range(len(parameters)) if not (job.net.batch_norm and i < last and i % 4 == 1)]
 
 
-def _optimiser(job: Job, state: State, everything: list[Any], trained: list[int], place: Place) -> optim.Optimiser:
+def _optimiser(job: Job, state: State, everything: list[Any], trained: list[int]) -> optim.Optimiser:
     parameters = [everything[i] for i in trained]
     made: dict[str, Callable[[], optim.Optimiser]] = {
         "sgd": lambda: optim.SGD(parameters, job.lr),
@@ -62,21 +58,21 @@ def _optimiser(job: Job, state: State, everything: list[Any], trained: list[int]
     opt = made[job.rule]()
     opt.steps = state.step
     for name, slot in zip(opt.slots, state.slots, strict=True):
-        opt.state[name] = [place(slot[i]) for i in trained]
+        opt.state[name] = [slot[i] for i in trained]
     return opt
 
 
 @quiet
-def _measured(job: Job, net: nn.Layer, X: Array) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Per replica the error (R,), and per unit the active and non-finite rows (R, units), from one pass over X."""
+def _measured(job: Job, net: nn.Layer) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Per replica the error (R,), and per unit the active and non-finite rows (R, units), from one pass over X_eval."""
     from ..monitor import UnitActivity
 
     activity, outputs = UnitActivity(), []
     with nn.evaluating(net):
-        for i in range(0, len(X), EVALUATED):
-            output = net(X[i : i + EVALUATED])
+        for i in range(0, len(job.X_eval), EVALUATED):
+            output = net(job.X_eval[i : i + EVALUATED])
             activity.update(output)
-            outputs.append(to_host(output.data)[..., 0])
+            outputs.append(output.data[..., 0])
     predictions = np.concatenate(outputs, axis=-1).astype(np.float64)
     # in float64, as γ² may be 1e-10
     errors = (((predictions - job.delta[:, None]) / job.gamma[:, None] - job.y_eval) ** 2).mean(axis=-1)
@@ -89,5 +85,5 @@ def _bring_back(state: State, net: nn.Layer, opt: optim.Optimiser, trained: list
     kept = [*state.parameters, *state.running, *(slot[i] for slot in state.slots for i in trained)]
     made = [tensor.data for tensor in (*net.parameters(), *net.buffers())]
     for old, new in zip(kept, made + [array for name in opt.slots for array in opt.state[name]], strict=True):
-        old[...] = to_host(new)
+        old[...] = new
     state.step = opt.steps
