@@ -60,8 +60,8 @@ def _large(result: Row) -> tuple[str, str]:
     found = [reading.case(result, kernel, **common) for kernel in OPERATIONS]
     return (
         f"8192×4096 float32, {threads} threads, 64-byte aligned arrays: ms of a call, and in brackets the bytes a second that "
-        "it moves in % of the non-temporal copy's, the median of the rounds' ratios [95 %]. `count_units` reads and writes "
-        "nothing, so it moves half the bytes of its copy.",
+        "it moves in % of the non-temporal copy's, the median of the rounds' ratios [95 %]. `count_units` reads "
+        "only, so it moves half the bytes of its copy.",
         _markdown(_head(OPERATIONS), _pivot(found, 1e3, lambda case, row: share_text(case, row, NON_TEMPORAL))),
     )
 

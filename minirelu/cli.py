@@ -157,9 +157,10 @@ def reproduce(
         if name not in figures.EVERY:
             fail(console, f"there is no figure called {name!r}; expected {', '.join(figures.EVERY)}")
     with spoken(console, out):
+        open_ = {"width": width, "batch": batch, "lr": lr, "sgd_lr": sgd_lr}
+        figures.check_given(names, quick=quick, data=data, seeds=seeds, steps=steps, **open_)
         check_place(str(out), FIGURE_BYTES * len(names))
         for name in dict.fromkeys(names):
-            open_ = {"width": width, "batch": batch, "lr": lr, "sgd_lr": sgd_lr}
             size = figures.sized(name, quick, data, seeds=seeds, steps=steps, **open_)
             _foretell(console, figures.predicted(name, out / "runs", size), workers)
             with Progress(console=console, disable=not console.is_terminal) as bar:

@@ -11,7 +11,7 @@ from rich.console import Console
 from typer.core import TyperGroup
 
 from . import sweep
-from .errors import GridError, StoreError
+from .errors import GridError
 from .experiments import sweeps as looks
 from .files import check_place
 from .terminal import again, fail, print_table, say, spoken
@@ -81,11 +81,9 @@ def _grid(console: Console, path: Path) -> sweep.Grid:
 def status(folder: Folder) -> None:
     """How much is done, what failed, what is damaged."""
     console = Console()
-    try:
+    with spoken(console, folder):
         for line in looks.told(sweep.status(folder), str(folder)):
             console.print(line, markup=False, highlight=False)
-    except StoreError as error:
-        fail(console, str(error))
 
 
 @app.command()
@@ -97,7 +95,7 @@ def show(
 ) -> None:
     """A table of dead units and errors by some axes, and a figure of it in the folder."""
     console = Console()
-    try:
+    with spoken(console, folder):
         axes = looks.axes_of(by)
         frame = sweep.load(folder, looks.NEEDED)
         if not frame.height:
@@ -110,18 +108,12 @@ def show(
         names = ", ".join(frame["data"].unique(maintain_order=True).to_list()[:4])
         path = looks.draw(groups, axes, folder, f"{names}: {frame.height:,} runs, means with 95 % intervals")
         console.print(f"Drawn: {path}", markup=False, highlight=False, soft_wrap=True)
-    except ValueError as error:
-        fail(console, str(error))
 
 
 @app.command()
 def export(folder: Folder, path: Annotated[Path, typer.Argument(help="A file to write: .parquet, or .csv.")]) -> None:
     """All runs as one file, a row each."""
     console = Console()
-    try:
+    with spoken(console, path):
         rows = sweep.export(folder, path)
-    except ValueError as error:
-        fail(console, str(error))
-    except OSError as error:
-        fail(console, f"{path} cannot be written: {error.strerror}")
-    console.print(f"{rows:,} runs written to {path}", markup=False, highlight=False)
+        console.print(f"{rows:,} runs written to {path}", markup=False, highlight=False)

@@ -1,15 +1,22 @@
 """Files that appear whole or not at all.
 
 - `write_atomically(path, write)`: write beside `path`, then rename.
+- `write_arrays(path, arrays)`, `read_arrays(path)`: .npz files that may be lost or damaged, and are then made again.
 - `check_place(path, needed)`: whether a folder can be written, and has room.
 """
 
 from __future__ import annotations
 
 import contextlib
+import io
 import os
+import zipfile
+import zlib
 from collections.abc import Callable
+from pathlib import Path
 from typing import IO
+
+import numpy as np
 
 from .errors import StoreError
 
@@ -33,6 +40,20 @@ def write_atomically(path: str | os.PathLike[str], write: Callable[[IO[bytes]], 
         with contextlib.suppress(OSError):
             os.unlink(temporary)
         raise
+
+
+def write_arrays(path: str | os.PathLike[str], arrays: dict[str, np.ndarray]) -> None:
+    """Write an .npz file, whole or not at all."""
+    write_atomically(path, lambda file: np.savez_compressed(file, **arrays))  # type: ignore[arg-type]
+
+
+def read_arrays(path: str | os.PathLike[str]) -> dict[str, np.ndarray] | None:
+    """The arrays of an .npz file; None if there is no such file, or it cannot be read."""
+    try:
+        with np.load(io.BytesIO(Path(path).read_bytes())) as found:
+            return dict(found)
+    except (OSError, ValueError, TypeError, EOFError, KeyError, zipfile.BadZipFile, zlib.error):  # a damaged file can be all
+        return None
 
 
 def check_place(path: str | os.PathLike[str], needed: int) -> None:

@@ -3,11 +3,14 @@
 import numpy as np
 import polars
 import pytest
+import sweep_work
 from reproducing import reproduced
 from typer.testing import CliRunner
 
 from minirelu import cli, sweep
 from minirelu.experiments import fig6
+from minirelu.sweep import running
+from minirelu.sweep.work import Outcome
 
 
 def made(adam, sgd=lambda block, k, step: fig6.SGD[block][k], names=fig6.FULL.data, seeds=2):
@@ -109,6 +112,35 @@ def test_columns_are_the_worst_layer_of_every_net_and_step(short):
     assert np.isin(np.round(fine * 20), worst["dead"].to_numpy()).all()
     assert np.isnan(columns["dead_share"][columns["optimizer"] == "sgd"]).any()  # at a rate of a million
     assert columns["wall_seconds"].sum() > 0
+
+
+def test_the_worst_layer_is_the_one_with_most_dead_units(tmp_path, monkeypatch):
+    def unequal(shard, sets, report, **_):
+        runs, depth = len(shard.runs), shard.runs[0].depth
+        dead = np.broadcast_to(3 * np.arange(depth) + 1, (runs, 2, depth))
+        zero = np.zeros((runs, 2, depth), np.int64)
+        return Outcome(np.array([0, 20]), np.ones((runs, 2)), dead, zero, zero, zero, "made up", 0.0, 1.0, "here", 1)
+
+    monkeypatch.setattr(running, "Processes", sweep_work.Serial)
+    monkeypatch.setattr(running, "train_shard", unequal)
+    size = fig6.Size6(("sine",), 2, 20, width=50, batch=8)
+    fig6.train(tmp_path, size, 1, lambda done, total: None)
+    columns = fig6.collect(tmp_path, size)
+    np.testing.assert_allclose(columns["dead_share"], (3 * columns["depth"] - 2) / 50)
+
+
+def test_differences_are_between_nets_of_the_same_data_and_seed():
+    """Of one net the shallow partner is missing."""
+    columns = made(papers, seeds=3)
+    last, dense = columns["step"] == 95_000, (columns["block"] == "dense") & (columns["optimizer"] == "adam")
+    own = np.isin(columns["depth"], (1, 8)) & dense & last
+    columns["dead_share"][own] = 0.1 * columns["seed"][own] + 0.2 * (columns["depth"][own] == 8)
+    gone = (columns["depth"] == 1) & (columns["seed"] == 1) & (columns["data"] == "facebook")
+    columns = {name: column[~gone] for name, column in columns.items()}
+    e = fig6.difference(columns, "dense", 95_000, 1, 8)
+    assert e.n == 4 * 3 - 1
+    assert abs(e.mean - 0.2) < 1e-12
+    assert e.high - e.low < 0.01
 
 
 def test_resuming_foretells_and_trains_nothing(short, monkeypatch):

@@ -45,6 +45,23 @@ def test_some_rules_only_is_in_part():
     assert verdicts(made(lambda arm, gamma: 0.8 * (small(gamma) and arm.name.startswith("Nesterov"))))[0] == "in part"
 
 
+def test_an_interval_that_reaches_over_the_bound_is_in_part():
+    columns = made(lambda arm, gamma: 0.0)
+    shift = np.where(columns["seed"] % 2 == 0, 0.0, 0.8) * small(columns["gamma"])  # mean .4, and an interval down to .05
+    columns["dead_share"] = shift
+    e = momentum.difference(columns, "airfoil", "SGD")
+    assert e.low < momentum.MATTERS < e.mean
+    assert verdicts(columns) == ["in part", "in part"]
+
+
+def test_curves_have_every_step_once_and_every_net_counts_once():
+    units = {"net": np.array([0, 0, 1, 1]), "died": np.array([0, -1, 3, -1]), "dead": np.array([True, False, True, False])}
+    course = momentum.survival.Course("sine", "sgd", 0.1, 0.0, momentum.SMALL, seeds=2, steps=5, width=2)
+    curves = momentum._curves(course, units)
+    assert curves["step"].tolist() == [0, 1, 2, 3, 4, 5] * 2
+    assert curves["alive"].tolist() == [0.5] * 6 + [1.0] * 3 + [0.5] * 3
+
+
 def test_what_was_not_run_has_a_reason():
     found = momentum.findings(made(lambda arm, gamma: 0.0, seeds=1), {"facebook": "gone"})
     assert {f.verdict for f in found} == {"not run"}
@@ -124,3 +141,19 @@ def test_resuming_trains_nothing_and_the_grid_is_whole(short, monkeypatch):
         for gamma in (momentum.SMALL, momentum.LARGE):
             assert sorted(momentum.at(columns, "sine", arm.name, gamma)) == [0, 1]
     assert set(columns["arm"][~runs]) == set(momentum.WATCHED)
+    assert set(columns["gamma"][~runs]) == {momentum.SMALL}
+
+
+def test_a_damaged_file_of_survival_is_left_out_not_trained_again(short, monkeypatch):
+    out, _ = short
+    path = min((out / "runs" / "units").iterdir())
+    content = path.read_bytes()
+    monkeypatch.setattr(momentum.survival, "_trained", None)
+    size = Size(("sine",), 2, 30)
+    try:
+        path.write_bytes(content[:40])
+        columns = momentum.collect(out / "runs", size)
+        assert path.read_bytes() == content[:40]
+    finally:
+        path.write_bytes(content)
+    assert len(set(columns["arm"][columns["step"] >= 0])) == len(momentum.WATCHED) - 1

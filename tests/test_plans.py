@@ -43,6 +43,7 @@ def test_optimisers_rates_and_momenta():
         "EMA momentum, lr 1": {"lr": 1, "beta": 0.5},
         "EMA momentum, lr 2": {"lr": 2, "beta": 0.5},
     }
+    assert settings(optimizer="heavy_ball,ema") == settings(optimizer="heavy-ball,ema-momentum")
     both = settings(optimizer="sgd,adam,adam-no-momentum", beta="0.5,0.9")
     assert list(both) == ["SGD", "Adam, β 0.5", "Adam, β 0.9", "Adam, no momentum"]
     assert both["Adam, no momentum"]["beta1"] == 0.0

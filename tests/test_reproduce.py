@@ -109,7 +109,12 @@ def test_command_writes_three_files_and_speaks(tmp_path):
 
 @pytest.mark.parametrize(
     ("arguments", "text"),
-    [(("fig9",), "there is no figure called 'fig9'"), (("fig2", "--out", "/dev/null/folder"), "cannot be written")],
+    [
+        (("fig9",), "there is no figure called 'fig9'"),
+        (("fig2", "--out", "/dev/null/folder"), "cannot be written"),
+        (("fig2", "fig3", "--quick"), "--quick was given, but fig2, fig3: no nets are trained; leave it out"),
+        (("fig4", "--sgd-lr", "0.1"), "--sgd-lr was given, but fig4: no nets are trained; leave it out"),
+    ],
 )
 def test_bad_input_is_refused_before_anything_runs(arguments, text):
     result = invoke(*arguments)

@@ -1,5 +1,7 @@
 """Survival curves against a count by hand, and units that are watched while they train."""
 
+from types import SimpleNamespace
+
 import numpy as np
 import pytest
 from hypothesis import given
@@ -59,11 +61,44 @@ def test_watching_agrees_with_the_counts_of_a_training_and_is_done_once(tmp_path
     assert all((again[name] == units[name]).all() for name in units)
 
 
-def test_a_damaged_file_is_replaced(tmp_path, monkeypatch):
+@pytest.mark.parametrize("content", [b"PK\x03\x04 cut off", b"", b"\x93NUMPY"])
+def test_a_damaged_file_is_replaced(tmp_path, monkeypatch, content):
     units = {"net": np.zeros(1), "died": np.zeros(1)}
     monkeypatch.setattr(survival, "_trained", lambda arm: units)
     path = tmp_path / f"{ARM.key()}.npz"
-    path.write_bytes(b"PK\x03\x04 cut off")
+    path.write_bytes(content)
+    assert survival.kept(ARM, tmp_path) is None
     assert survival.watch(ARM, tmp_path) is units
     with np.load(path) as kept:
         assert set(kept) == set(units)
+
+
+def test_early_deaths_are_seen_every_20_steps_and_units_that_are_not_finite_are_not_dead(tmp_path, monkeypatch):
+    asked = []
+
+    def made(X, y, *, steps, record_every, seeds, **_):
+        """Unit 0 is dead from step 340 on, unit 1 from 1200; unit 2 is NaN on one row from the start, unit 3 lives."""
+        asked.append((steps, record_every))
+        step = np.unique([*range(0, steps, record_every), steps])
+        active = np.ones((1, len(step), 4), np.int64)
+        active[0, step >= 340, 0] = active[0, step >= 1200, 1] = active[0, :, 2] = 0
+        nonfinite = np.zeros_like(active)
+        nonfinite[..., 2] = 1
+        return SimpleNamespace(step=step, active=active, nonfinite_rows=nonfinite)
+
+    monkeypatch.setattr(survival.train, "train_mlp", made)
+    units = survival.watch(ARM._replace(seeds=1, depth=1, width=4, steps=10_000), tmp_path)
+    assert asked == [(1000, 20), (10_000, 100)]
+    assert_array_equal(units["died"], [340, 1200, survival.NEVER, survival.NEVER])
+    assert_array_equal(units["dead"], [True, True, False, False])
+
+
+def test_other_numbers_under_the_name_are_other_courses(tmp_path, monkeypatch):
+    of = data.read("sine")
+    for table in (of, of._replace(y=of.y + 1)):
+        monkeypatch.setattr(survival.data_sets, "read", lambda name, table=table: table)
+        assert survival.kept(ARM, tmp_path) is None
+        survival.write_arrays(tmp_path / f"{ARM.key()}.npz", {"net": np.zeros(1)})
+        assert survival.kept(ARM, tmp_path) is not None
+    monkeypatch.setattr(survival.data_sets, "read", data.read)
+    assert survival.kept(ARM._replace(data="no such set"), tmp_path) is None

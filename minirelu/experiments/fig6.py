@@ -249,7 +249,7 @@ def difference(columns: Columns, block: str, step: int, shallow: int, deep: int)
 
 
 def _paired(columns: Columns, first: np.ndarray, second: np.ndarray) -> Estimate:
-    """The mean of what rows `first` have more than those of `second` with the same data, seed and, if both have it, depth."""
+    """The mean of what rows `first` have more than those of `second` with the same data and seed."""
 
     def keyed(own: np.ndarray) -> dict[tuple[Any, ...], float]:
         own = own & ~np.isnan(columns["dead_share"])

@@ -146,15 +146,14 @@ def collect(folder: Path, size: Size) -> Columns:
     parts: list[Columns] = [{name: frame[name].to_numpy() for name in KEPT}]
     parts[0]["arm"] = np.array([names[key] for key in frame.select("optimizer", "beta", "eps").rows()], dtype=str)
     parts[0] |= {"step": np.full(frame.height, -1), "alive": np.full(frame.height, np.nan)}
-    parts += [_curves(course, folder) for course in _courses(size, rates) if survival.kept(course, folder / "units")]
+    watched = [(course, survival.kept(course, folder / "units")) for course in _courses(size, rates)]
+    parts += [_curves(course, units) for course, units in watched if units is not None]
     return {name: np.concatenate([part[name] for part in parts]) for name in parts[0]}
 
 
-def _curves(course: survival.Course, folder: Path) -> Columns:
-    units = survival.watch(course, folder / "units")
-    steps = np.unique(
-        np.concatenate([np.linspace(0, min(survival.EARLY, course.steps), 51), np.linspace(0, course.steps, 101)])
-    )
+def _curves(course: survival.Course, units: survival.Units) -> Columns:
+    early, all_ = np.linspace(0, min(survival.EARLY, course.steps), 51), np.linspace(0, course.steps, 101)
+    steps = np.unique(np.concatenate([early, all_]).astype(int))  # whole steps first: of short runs many are the same
     curves = survival.alive(units, course.steps, steps)
     dead = [units["dead"][units["net"] == net].mean() for net in range(course.seeds)]
     name = next(
@@ -165,7 +164,7 @@ def _curves(course: survival.Course, folder: Path) -> Columns:
     made = {key: np.full(curves.size, value) for key, value in same.items()}
     made["seed"] = np.repeat(np.arange(course.seeds), len(steps))
     made["dead_share"] = np.repeat(dead, len(steps))
-    return made | {"step": np.tile(steps.astype(int), course.seeds), "alive": curves.ravel()}
+    return made | {"step": np.tile(steps, course.seeds), "alive": curves.ravel()}
 
 
 # ------------------------------------------------------------------------------------------------------------ numbers

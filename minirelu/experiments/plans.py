@@ -61,7 +61,8 @@ def _as_is(option: str, value: Any) -> Any:
 
 
 def _rules(option: str, text: str) -> tuple[Rule, ...]:
-    names = [part.strip().lower() for part in text.split(",") if part.strip()]
+    names = [part.strip().lower().replace("_", "-") for part in text.split(",") if part.strip()]
+    names = ["ema-momentum" if name == "ema" else name for name in names]  # as grids and `diagnose` call it
     for name in names:
         if name not in RULES:
             known = ", ".join(RULES)

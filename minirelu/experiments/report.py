@@ -1,6 +1,6 @@
 """All claims of the paper with what we measured: the parts of `minirelu report`, and its two files.
 
-- `parts(folder, quick, ...)`: run what is missing, or with `train=False` only look at what is there; a `Part` an experiment.
+- `parts(folder, quick, ...)`: run what is missing, or with `train=False` only take what is there; a `Part` an experiment.
 - `write(parts, out, quick)`: out/report.html, one page that needs no network, and out/report.json, the same rows as data.
 
 A part that cannot be run, for want of data or because it is too long, has its rows all the same: "not run", with the reason.
@@ -61,7 +61,9 @@ OnPart = Callable[[str, int, int], object]
 
 
 def parts(folder: Path, quick: bool, workers: int, on_progress: OnPart, train: bool = True) -> Iterator[Part]:
-    """Every part, as soon as it is done. Calculations are done anew; nets are trained into `folder` unless they are there."""
+    """Every part, as soon as it is done: nets are trained into `folder` unless they are there, or with `train=False` only taken
+    from there. Calculations are done anew, and so are the few short trainings of the rescaling theorem.
+    """
     for name, (title, module, shows) in NETS.items():
         yield _nets(name, title, module, shows, folder, quick, workers, on_progress, train)
     yield causes_report.part(folder / "causes", causes.QUICK if quick else causes.FULL, workers, on_progress, train)

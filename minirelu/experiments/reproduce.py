@@ -10,6 +10,7 @@ An experiment that trains nets has `train(folder, size, workers, on_progress)` a
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -33,6 +34,13 @@ def numbers(name: str, folder: Path, workers: int, on_progress: OnProgress, size
     module = NETWORKS[name]
     module.train(folder, size or module.FULL, workers, on_progress)
     return module.collect(folder, size or module.FULL)
+
+
+def check_given(names: Sequence[str], **given: Any) -> None:
+    """Raises `ValueError` if something was given (neither None nor False) that is about nets, and no experiment has any."""
+    if not any(name in NETWORKS for name in names):
+        for key in (key for key, value in given.items() if value is not None and value is not False):
+            raise ValueError(f"--{key.replace('_', '-')} was given, but {', '.join(names)}: no nets are trained; leave it out")
 
 
 def sized(name: str, quick: bool, data: str | None, **given: Any) -> Any:

@@ -1,6 +1,6 @@
 """When units die: first-death times of every unit of some nets, and their survival curves (Kaplan & Meier 1958).
 
-- `Course`: an arm whose units are watched. `watch(arm, folder, ...)`: train it, or take what the folder has of it.
+- `Course`: an arm whose units are watched. `watch(arm, folder)`: train it, unless the folder has it; `kept(arm, folder)`.
 - `kaplan_meier(times, died)`: the survival curve. `alive(units, last, steps)`: one a net.
 
 A unit is *born dead* if it is dead at step 0, and an *early* death if it first dies by `EARLY`; later ones die during training.
@@ -11,10 +11,7 @@ Units are measured at recorded steps only, so a time is the first recorded step 
 from __future__ import annotations
 
 import hashlib
-import io
 import json
-import zipfile
-import zlib
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -22,9 +19,10 @@ import numpy as np
 
 from .. import data as data_sets
 from .. import train
-from ..errors import ShapeError
-from ..files import write_atomically
+from ..errors import DataError, ShapeError
+from ..files import read_arrays, write_arrays
 
+VERSION = 1  # of what the units of a course depend on besides the course and its data
 EARLY = 1000
 NEVER = -1
 
@@ -45,31 +43,29 @@ class Course(NamedTuple):
     width: int = 200
 
     def key(self) -> str:
-        return hashlib.sha256(json.dumps(self).encode()).hexdigest()[:16]
+        """The name of its file, of the data's numbers too. Raises `DataError` if the data cannot be read."""
+        said = json.dumps([VERSION, data_sets.read(self.data).checksum(), self])
+        return hashlib.sha256(said.encode()).hexdigest()[:16]
 
 
-def kept(arm: Course, folder: Path) -> bool:
-    """Whether `folder` has a file of it."""
-    return _path(arm, folder).exists()
+def kept(arm: Course, folder: Path) -> Units | None:
+    """One entry a unit: net, layer, died (first recorded step at which it was dead, or -1), dead at the last step.
 
-
-def _path(arm: Course, folder: Path) -> Path:
-    return folder / f"{arm.key()}.npz"
+    None if `folder` has no file of it that can be read, or its data cannot be.
+    """
+    try:
+        return read_arrays(folder / f"{arm.key()}.npz")
+    except DataError:
+        return None
 
 
 def watch(arm: Course, folder: Path) -> Units:
-    """One entry a unit: net, layer, died (first recorded step at which it was dead, or -1), dead at the last step.
-
-    A file that cannot be read is replaced. Raises `DataError` if the data cannot be read.
-    """
-    path = _path(arm, folder)
-    try:
-        with np.load(io.BytesIO(path.read_bytes())) as found:
-            return dict(found)
-    except (OSError, ValueError, zipfile.BadZipFile, zlib.error):
+    """The same; what `folder` does not have is trained and kept. Raises `DataError` if the data cannot be read."""
+    units = kept(arm, folder)
+    if units is None:
         units = _trained(arm)
-    folder.mkdir(parents=True, exist_ok=True)
-    write_atomically(path, lambda file: np.savez_compressed(file, **units))  # type: ignore[arg-type]
+        folder.mkdir(parents=True, exist_ok=True)
+        write_arrays(folder / f"{arm.key()}.npz", units)
     return units
 
 
