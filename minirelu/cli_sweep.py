@@ -97,16 +97,18 @@ def show(
     console = Console()
     with spoken(console, folder):
         axes = looks.axes_of(by)
-        frame = sweep.load(folder, looks.NEEDED)
-        if not frame.height:
-            fail(console, f"{folder} has no finished runs yet")
-        groups = looks.grouped(frame, axes)
-        print_table(console, looks.table(groups, axes))
-        if pooled := looks.pooled(frame, axes):
-            say(console, f"A row takes runs together that differ in {', '.join(pooled)}: its interval is not one over seeds.")
-        check_place(folder, FIGURE_BYTES)
-        names = ", ".join(frame["data"].unique(maintain_order=True).to_list()[:4])
-        path = looks.draw(groups, axes, folder, f"{names}: {frame.height:,} runs, means with 95 % intervals")
+        with looks.drawing() as draw:
+            frame = sweep.load(folder, looks.NEEDED)
+            if not frame.height:
+                fail(console, f"{folder} has no finished runs yet")
+            groups = looks.grouped(frame, axes)
+            print_table(console, looks.table(groups, axes))
+            if pooled := looks.pooled(frame, axes):
+                differ = f"A row takes runs together that differ in {', '.join(pooled)}"
+                say(console, f"{differ}: its interval is not one over seeds.")
+            check_place(folder, FIGURE_BYTES)
+            names = ", ".join(frame["data"].unique(maintain_order=True).to_list()[:4])
+            path = draw(groups, axes, folder, f"{names}: {frame.height:,} runs, means with 95 % intervals")
         console.print(f"Drawn: {path}", markup=False, highlight=False, soft_wrap=True)
 
 

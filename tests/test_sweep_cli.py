@@ -2,6 +2,9 @@
 
 import os
 import re
+import subprocess
+import sys
+import threading
 from pathlib import Path
 
 import polars as pl
@@ -68,6 +71,48 @@ def test_run_status_show_and_export():
     assert "24 runs written to all.csv" in invoke("export", "runs", "all.csv")[1]
     assert invoke("export", "runs", "all.parquet")[0] == 0
     assert pl.read_parquet("all.parquet").equals(sweep.load("runs"), null_equal=True)
+
+
+SHOWN = """
+import sys, threading
+from minirelu import cli
+from minirelu.experiments import sweeps
+
+def full(*_):
+    raise OSError(28, "No space left on device")
+
+assert threading.active_count() == 1
+if sys.argv[-1] == "full":
+    sweeps.draw = full
+cli.app(["sweep", "show", sys.argv[1]])
+"""
+
+
+def test_show_draws_in_a_process_of_its_own():
+    invoke("grid.toml", "--out", "runs")
+    environment = {**os.environ, "PYTHONPATH": str(Path(cli.__file__).parents[1])}
+    ran = [
+        subprocess.run([sys.executable, "-c", SHOWN, *words], env=environment, capture_output=True, text=True, timeout=120)
+        for words in (["runs"], ["runs", "full"], ["elsewhere"])
+    ]
+    assert [one.returncode for one in ran] == [0, 2, 2], ran
+    assert "Drawn: runs/by-gamma-optimizer.png" in ran[0].stdout
+    assert os.listdir("runs").count("by-gamma-optimizer.png") == 1
+    assert "Writing to runs failed: No space left on device." in ran[1].stdout
+    assert "elsewhere holds no sweep" in ran[2].stdout
+    assert not any("Traceback" in one.stdout + one.stderr for one in ran)
+
+
+def test_a_process_with_threads_is_not_forked():
+    end = threading.Event()
+    other = threading.Thread(target=end.wait)
+    other.start()
+    try:
+        with sweeps.drawing() as draw:
+            assert draw is sweeps.draw
+    finally:
+        end.set()
+        other.join()
 
 
 def test_all_errors_of_a_grid_are_shown_and_nothing_is_made():

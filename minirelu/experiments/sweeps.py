@@ -2,14 +2,20 @@
 
 - `progress(console)`: a context with a function that takes `sweep.Progress`: a bar, or plain lines where there is no terminal.
 - `told(status)`: sentences.
-- `grouped(frame, by)`: `Group`s; `table(groups, by)`; `draw(groups, by, path)`.
+- `grouped(frame, by)`: `Group`s; `table(groups, by)`; `draw(groups, by, folder, title)`; `drawing()`: `draw`, begun ahead.
 """
 
 from __future__ import annotations
 
+import importlib
 import math
+import multiprocessing
+import signal
+import threading
 import time
+import warnings
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from concurrent.futures import ProcessPoolExecutor
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
@@ -204,15 +210,34 @@ def draw(groups: Sequence[Group], by: Sequence[str], folder: Path, title: str) -
     for axes in (left, right):
         _scale(axes, by[0], places)
         plain(axes, by[0])
-        axes.minorticks_off()  # they take longer to draw than the lines
     left.set(ylabel="dead units (%)", ylim=(-3, 103))
     right.set(yscale="log", ylabel="mean squared error ÷ γ²")
     right.yaxis.set_major_formatter(_tick)
+    for axes in (left, right):  # when the scales are set, which bring them
+        axes.minorticks_off()  # they take longer to draw than the lines
     more = f"; {len(lines) - DRAWN} more lines not drawn" if len(lines) > DRAWN else ""
     _arrange(figure, left, title + more, min(len(lines), DRAWN) if len(by) > 1 else 0)
     path = folder / f"by-{'-'.join(by)}.png"
     write_atomically(path, lambda file: figure.savefig(file, format="png", dpi=120))
     return path
+
+
+@contextmanager
+def drawing() -> Iterator[Callable[..., Path]]:
+    """`draw`, in a process of its own that imports matplotlib while the runs are read: half a second of two is saved so.
+
+    In this process where that cannot be forked, or where a thread might hold a lock that the fork would never see released.
+    """
+    if "fork" not in multiprocessing.get_all_start_methods() or threading.active_count() > 1:
+        yield draw
+        return
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", DeprecationWarning)  # from Python 3.12 on, of BLAS's threads, which expect forks
+        ignored = signal.SIGINT, signal.SIG_IGN  # Ctrl-C is the parent's
+        fork = multiprocessing.get_context("fork")
+        with ProcessPoolExecutor(1, fork, initializer=signal.signal, initargs=ignored) as beside:
+            beside.submit(importlib.import_module, "matplotlib.figure")
+            yield lambda *of: beside.submit(draw, *of).result()
 
 
 def _arrange(figure: Any, axes: Any, title: str, entries: int) -> None:
