@@ -102,7 +102,7 @@ def named(key, case, most=SLOW):
     steps = min(steps, most)
     table = data.read(SETS[case % 2])
     start = 10_000 + 100 * case
-    X = 30 * table.X if SETS[case % 2] == "friedman1" else table.X  # raw columns of U(0, 1) would do no harm
+    X = table.X if case % 2 == 0 else 100 + 30 * table.X  # raw columns of U(0, 1), or of U(0, 30), do no harm
     found = diagnose(X, table.y, recipe, steps, range(start, start + SEEDS))
     return suspect, found.cause.change.suspect if found.cause else None
 
