@@ -13,9 +13,8 @@ from rich.progress import Progress
 from rich.table import Table
 
 from . import data as data_sets
-from .errors import DataError
 from .files import check_place, write_atomically
-from .terminal import fail, print_table, say, spoken
+from .terminal import print_table, say, spoken
 
 if TYPE_CHECKING:
     from .causes.recipe import Recipe
@@ -133,13 +132,13 @@ def diagnose(
     from .causes.settings import OPTIONS, recipe_of
 
     console, given = Console(), dict(locals())
-    try:
+    with spoken(console, "the terminal", lambda: "A diagnosis keeps nothing and begins anew"):
         table = data_sets.read(data, target)
         saved = None
         if net is not None:
             saved, given["widths"] = _saved(net, table, widths)
         given["widths"] = given["widths"] or "64,64"
-        given["lr"] = lr or diagnosis.USUAL_RATE.get(optimizer, diagnosis.USUAL_OTHER)
+        given["lr"] = diagnosis.USUAL_RATE.get(optimizer, diagnosis.USUAL_OTHER) if lr is None else lr
         recipe = recipe_of(table.y, **{name: given[name] for name in OPTIONS})
         say(console, f"{table.note}. {_described(recipe)}; {steps:,} steps, {seeds} seeds.")
         if saved is not None:
@@ -152,11 +151,6 @@ def diagnose(
             say(console, sentence)
         if found.tested:
             print_table(console, _table("Each change alone", diagnosis.HEADS, diagnosis.lines(found)))
-    except (DataError, ValueError, TypeError) as error:
-        fail(console, str(error))
-    except KeyboardInterrupt:
-        console.print("Stopped.")
-        raise typer.Exit(130) from None
 
 
 def _saved(path: Path, table: Any, widths: str | None) -> tuple[Any, str]:

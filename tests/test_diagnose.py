@@ -102,7 +102,7 @@ def named(key, case, most=SLOW):
     steps = min(steps, most)
     table = data.read(SETS[case % 2])
     start = 10_000 + 100 * case
-    X = 30 * table.X if SETS[case % 2] == "friedman1" else table.X  # raw columns of U(0, 1) would do no harm
+    X = table.X if case % 2 == 0 else 100 + 30 * table.X  # raw columns of U(0, 1), or of U(0, 30), do no harm
     found = diagnose(X, table.y, recipe, steps, range(start, start + SEEDS))
     return suspect, found.cause.change.suspect if found.cause else None
 
@@ -239,8 +239,10 @@ def test_files_that_are_no_such_net_are_refused(tmp_path):
     with pytest.raises(DataError, match=r"is not a file of nn\.save"):
         saved.opened(tmp_path / "text.npz")
     nn.save(tmp_path / "linear.npz", nn.Sequential(nn.Linear(3, 1, rng=np.random.default_rng(0))))
-    with pytest.raises(ShapeError, match="at least one hidden layer"):
-        saved.opened(tmp_path / "linear.npz")
+    np.savez(tmp_path / "integers.npz", **{f"net/{k}.{name}": np.ones((1, 1), int) for k in (0, 1) for name in "Wb"})
+    for name, words in (("linear", "at least one hidden layer"), ("integers", "of int64; expected")):
+        with pytest.raises(ShapeError, match=words):
+            saved.opened(tmp_path / f"{name}.npz")
 
 
 @pytest.fixture
@@ -277,12 +279,23 @@ def test_the_command_refuses_in_a_sentence(flats):
     for arguments, words in (
         ((flats / "flats.csv",), "say which column"),
         (("sine", "--optimizer", "adamm"), "did you mean 'adam'"),
+        (("sine", "--lr", "0"), "--lr was given 0; expected a finite number, above 0"),
         (("sine", "--net", flats / "none.npz"), "there is no file"),
         (("sine", "--batch-norm", "--batch", "1"), "with batch norm 2"),
     ):
         result, said = invoke(*arguments)
         assert result.exit_code == 2
         assert words in said
+
+
+def test_ctrl_c_is_a_sentence(monkeypatch):
+    def stopped(*_):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("minirelu.causes.diagnose.diagnose", stopped)
+    result, words = invoke("sine")
+    assert result.exit_code == 130
+    assert "Stopped. A diagnosis keeps nothing and begins anew; go on with: minirelu" in words
 
 
 def test_the_options_that_the_answer_names_exist():

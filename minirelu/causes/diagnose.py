@@ -134,20 +134,16 @@ def diagnose(
 
 
 def _begun(recipe: Recipe, of: Outcome, alarm: float) -> Diagnosis:
-    fine = _finite(of)
-    worst = of.dead[fine].argmax(axis=1)
-    layer = int(np.bincount(worst).argmax()) if fine.any() else 0
-    died = np.take_along_axis(of.died[fine], worst[:, None], 1)[:, 0]
-    dead, since = (estimate(kind, 0, 1, resolution=1 / max(recipe.widths)) for kind in (of.worst[fine], died))
-    return Diagnosis(recipe, layer + 1, dead, since, error_estimate(of.error[fine, -1]), int((~fine).sum()), (), None, alarm)
-
-
-def _finite(of: Outcome) -> np.ndarray:
-    return np.isfinite(of.worst) & np.isfinite(of.error[:, -1])
+    fine = of.only(of.finite)
+    worst, died = fine.worst_layer()
+    layer = int(np.bincount(worst).argmax()) if len(worst) else 0
+    dead, since = (estimate(kind, 0, 1, resolution=1 / max(recipe.widths)) for kind in (fine.worst, died))
+    diverged = int((~of.finite).sum())
+    return Diagnosis(recipe, layer + 1, dead, since, error_estimate(fine.error[:, -1]), diverged, (), None, alarm)
 
 
 def _tested(change: Change, before: Outcome, after: Outcome, comparisons: int) -> Trial:
-    both = _finite(before) & _finite(after)
+    both = before.finite & after.finite
     step = 1 / max(change.recipe.widths)
     fewer = before.worst[both] - after.worst[both]
     return Trial(
@@ -207,8 +203,8 @@ def _verdict(found: Diagnosis, cause: Trial) -> list[str]:
 
 
 def share(e: Estimate) -> str:
-    """`41 % [32, 50]`."""
-    return f"{100 * e.mean:.0f} % [{100 * e.low:.0f}, {100 * e.high:.0f}]"
+    """`41 % [32, 50]`, or – where there is nothing."""
+    return f"{100 * e.mean:.0f} % [{100 * e.low:.0f}, {100 * e.high:.0f}]" if e.n else "–"
 
 
 HEADS = ("changed alone", "left in the worst layer", "points fewer", "error", "n")
@@ -219,5 +215,5 @@ def lines(found: Diagnosis) -> list[tuple[str, ...]]:
     made: list[tuple[str, ...]] = [("nothing", share(found.dead), "", f"{found.error.mean:.3g}", str(found.dead.n))]
     for t in found.tested:
         fewer = f"{100 * t.fewer.mean:.0f} [{100 * t.fewer.low:.0f}, {100 * t.fewer.high:.0f}]" if t.fewer.n else "diverged"
-        made.append((t.change.words, share(t.dead) if t.dead.n else "–", fewer, f"{t.error.mean:.3g}", str(t.fewer.n)))
+        made.append((t.change.words, share(t.dead), fewer, f"{t.error.mean:.3g}", str(t.fewer.n)))
     return made

@@ -18,19 +18,23 @@ from ..kernels.train_mlp import Net
 from ..train.nets import build
 from .measures import hidden, silent
 
+WEIGHTS = re.compile(r"net/(\d+)\.W")
+Shapes = dict[str, tuple[tuple[int, ...], np.dtype]]  # of the file's arrays, and their dtypes
+
 
 def opened(path: str | os.PathLike[str]) -> tuple[nn.Sequential, Net]:
     """The ReLU MLP that `nn.save` wrote to `path` (such as `train_mlp(...).net(r)`), with or without batch norm.
 
     Raises `DataError` for a file that `nn.save` did not write, and `ShapeError` for another kind of net.
     """
-    shape = _shape(path)
-    net = build(shape, np.random.default_rng(0), _dtype(path))
+    arrays = _shapes(path)
+    shape = _shape(path, arrays)
+    net = build(shape, np.random.default_rng(0), next(iter(arrays.values()))[1])
     nn.load(path, net)
     return net, shape
 
 
-def _shapes(path: str | os.PathLike[str]) -> dict[str, tuple[tuple[int, ...], np.dtype]]:
+def _shapes(path: str | os.PathLike[str]) -> Shapes:
     try:
         with np.load(path, allow_pickle=False) as file:
             if not isinstance(file, np.lib.npyio.NpzFile):
@@ -42,20 +46,16 @@ def _shapes(path: str | os.PathLike[str]) -> dict[str, tuple[tuple[int, ...], np
         raise DataError(f"{os.fspath(path)} is not a file of nn.save ({error}); --net takes a file of nn.save") from error
 
 
-def _shape(path: str | os.PathLike[str]) -> Net:
-    arrays = _shapes(path)
-    layer = lambda name: int(re.findall(r"\d+", name)[0])
-    sides = [arrays[name][0] for name in sorted((n for n in arrays if n.endswith(".W")), key=layer)]
-    if len(sides) < 2 or any(len(side) != 2 for side in sides) or sides[-1][1] != 1:
+def _shape(path: str | os.PathLike[str], arrays: Shapes) -> Net:
+    places = sorted(int(found[1]) for found in map(WEIGHTS.fullmatch, arrays) if found)
+    sides = [arrays[f"net/{k}.W"][0] for k in places]
+    kinds = {dtype.name for _, dtype in arrays.values()}
+    if len(sides) < 2 or any(len(side) != 2 for side in sides) or sides[-1][1] != 1 or not kinds <= {"float32", "float64"}:
         raise ShapeError(
-            f"{os.fspath(path)} holds weights {sides}; expected those of one ReLU MLP with at least one hidden layer and one "
-            "output, W (I, O) each; of replicas save one: train_mlp(...).net(r)"
+            f"{os.fspath(path)} holds weights {sides} of {', '.join(sorted(kinds))}; expected those of one ReLU MLP with at "
+            "least one hidden layer and one output, W (I, O) each; of replicas save one: train_mlp(...).net(r)"
         )
     return Net(sides[0][0], tuple(side[1] for side in sides[:-1]), False, any(n.endswith(".scale") for n in arrays))
-
-
-def _dtype(path: str | os.PathLike[str]) -> np.dtype:
-    return next(iter(_shapes(path).values()))[1]
 
 
 def silent_shares(net: nn.Sequential, x: np.ndarray) -> list[float]:

@@ -44,6 +44,20 @@ class Outcome(NamedTuple):
         """(R,): the share of silent units in the worst layer at the end."""
         return self.course[:, -1]
 
+    @property
+    def finite(self) -> np.ndarray:
+        """(R,): whether neither a unit nor the error is non-finite at the end."""
+        return np.isfinite(self.worst) & np.isfinite(self.error[:, -1])
+
+    def only(self, seeds: np.ndarray) -> Outcome:
+        """That of some of the seeds, (R,) of bool."""
+        return Outcome(self.step, *(values[seeds] for values in self[1:]))
+
+    def worst_layer(self) -> tuple[np.ndarray, np.ndarray]:
+        """(R,), (R,): which layer has the most silent units at the end, and the share of it that was not silent at birth."""
+        layer = self.dead.argmax(axis=1)
+        return layer, np.take_along_axis(self.died, layer[:, None], axis=1)[:, 0]
+
 
 def measured(recipe: Recipe, X: np.ndarray, y: np.ndarray, seeds: Sequence[int], steps: int) -> Outcome:
     """Train a net a seed on raw columns X (N, I) and y (N, 1) for `steps` steps, and measure it on all rows on the way.

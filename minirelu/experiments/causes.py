@@ -5,7 +5,7 @@ Deviation: folklore gives no numbers. Ours: docs/causes-and-remedies.md, with th
 
 - `FULL`, `QUICK`: sizes. `train(folder, size, ...)`: what is missing. `collect(folder, size)`: `Row`s, one a setting and set.
 - `over_sets(rows)`: the same, one a setting. `killing(rows)`: the first dose that kills.
-- `remedied`, `recommended`: what helps against a cause.
+- `remedied`, `hardly_kills`, `recommended`: what helps against a cause.
 """
 
 from __future__ import annotations
@@ -113,21 +113,19 @@ def _row(unit: Unit, folder: Path, goals: dict[str, float], cause: str, rule: st
     of = found(unit, folder)
     if of is None or unit.data not in goals:
         return []
-    return [judged(of, goals[unit.data], Row, data=unit.data, cause=cause, rule=rule, dose=dose, remedy=remedy,
-                   resolution=1 / max(unit.recipe.widths))]  # fmt: skip
+    names = {"data": unit.data, "cause": cause, "rule": rule, "dose": dose, "remedy": remedy}
+    return [judged(of, goals[unit.data], 1 / max(unit.recipe.widths), **names)]
 
 
-def judged(of: Outcome, goal: float, make: type[Row], resolution: float, **names: str) -> Row:
-    """The row of an outcome."""
-    fine = np.isfinite(of.worst) & np.isfinite(of.error[:, -1])
-    own = Outcome(of.step, *(a[fine] for a in of[1:]))
-    worst = own.dead.argmax(axis=1)[:, None]
+def judged(of: Outcome, goal: float, resolution: float, **names: str) -> Row:
+    """The row of an outcome, whose shares come in steps of `resolution`; `names`: the row's first fields."""
+    own = of.only(of.finite)
     share = lambda values: estimate(values, 0, 1, resolution=resolution)
     took = steps_to(own.step, own.error, goal)
     last = int(of.step[-1])
-    return make(
-        **names, n=int(fine.sum()), diverged=int((~fine).sum()),
-        born=share(of.born.max(axis=1)), dead=share(own.worst), died=share(np.take_along_axis(own.died, worst, 1)[:, 0]),
+    return Row(
+        **names, n=len(own.worst), diverged=len(of.worst) - len(own.worst),
+        born=share(of.born.max(axis=1)), dead=share(own.worst), died=share(own.worst_layer()[1]),
         rank=estimate(own.rank, 0), error=error_estimate(own.error[:, -1]),
         steps=estimate(np.minimum(took, last), 0, last), never=int(np.isinf(took).sum()),
     )  # fmt: skip
@@ -181,6 +179,11 @@ def killing(rows: Sequence[Row]) -> Row | None:
     return next((row for row in rows[1:] if row.dead.n and row.dead.low > KILLS), None)
 
 
+def hardly_kills(without: Row) -> bool:
+    """Whether so few units are silent without a remedy that there is nothing for one to ease but the fit."""
+    return without.dead.mean <= EASED
+
+
 def remedied(rows: Iterable[Row], cause: Cause) -> dict[str, Row]:
     """{remedy: row} against a cause under Adam, "none" first."""
     own = {row.remedy: row for row in rows if (row.cause, row.rule, row.dose) == (cause.key, "adam", cause.dose.label)}
@@ -189,14 +192,17 @@ def remedied(rows: Iterable[Row], cause: Cause) -> dict[str, Row]:
 
 def recommended(tried: dict[str, Row]) -> Row | None:
     """The remedy to take: of those that leave nearly as few silent units as the best, surely fewer than none, and do not fit
-    surely worse than none, the best fit.
+    surely worse than none, the best fit. Where the cause hardly kills: of those that fit surely better than none.
 
-    None if no remedy surely leaves fewer. Those that diverge for a seed, or were tried on other data sets, are left out.
+    None if there is none. Those that diverge for a seed, or were tried on other data sets, are left out.
     """
     if "none" not in tried:
         return None
     without = tried["none"]
     sound = [row for key, row in tried.items() if key != "none" and row.n and not row.diverged and row.data == without.data]
-    helping = [row for row in sound if row.dead.high < without.dead.low and row.error.low <= without.error.high]
+    if hardly_kills(without):
+        helping = [row for row in sound if row.error.high < without.error.low]
+    else:
+        helping = [row for row in sound if row.dead.high < without.dead.low and row.error.low <= without.error.high]
     least = min((row.dead.mean for row in helping), default=0.0)
     return min((row for row in helping if row.dead.mean <= least + EASED), key=lambda row: row.error.mean, default=None)

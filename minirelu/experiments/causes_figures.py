@@ -1,4 +1,4 @@
-"""Figures of causes and remedies, and what the terminal and the documents say in words.
+"""Figures of causes and remedies.
 
 - `responses(rows)`: dead share against dose, a panel a cause. `consequences(rows)`: effective rank, error, convergence.
 - `remedies(rows)`: dead share and error, every remedy against every cause.
@@ -14,12 +14,12 @@ import numpy as np
 
 from ..causes import cases
 from .causes import KILLS, RULES, Row, doses, over_sets, recommended, remedied
-from .figures import COLOURS, plain
+from .figures import MARKERS, plain, style
 from .summary import Estimate
 
-LOOKS: dict[str, dict[str, Any]] = {
-    "adam": {"color": COLOURS[0], "marker": "o", "label": "Adam"},
-    "sgd": {"color": COLOURS[3], "marker": "s", "label": "SGD"},
+LOOKS: dict[str, dict[str, Any]] = {  # the fourth and the first optimiser of a study (figures.py), and so in every figure
+    "adam": {**style(3), "marker": MARKERS[3], "label": "Adam"},
+    "sgd": {**style(0), "marker": MARKERS[0], "label": "SGD"},
 }
 ACROSS = 5
 
@@ -79,35 +79,59 @@ def _legend(figure: Any, panels: Sequence[Any]) -> None:
     figure.legend(found.values(), found.keys(), loc="lower center", ncols=len(found), frameon=False, fontsize=9)
 
 
-CONSEQUENCES: tuple[tuple[str, Callable[[Row], Estimate], dict[str, Any]], ...] = (
-    ("effective rank", lambda row: row.rank, {"yscale": "linear"}),
-    ("error", lambda row: row.error, {"yscale": "log"}),
-    ("steps to the goal", lambda row: row.steps, {"yscale": "log"}),
+CONSEQUENCES: tuple[tuple[str, Callable[[Row], Estimate], str, float], ...] = (  # name, values, scale, what is off the panel
+    ("effective rank", lambda row: row.rank, "linear", np.inf),
+    ("error", lambda row: row.error, "log", 30.0),  # 1 is that of the mean
+    ("steps to the goal", lambda row: row.steps, "log", np.inf),
 )
+BESIDE = 7  # causes in a block
 
 
 def consequences(rows: Sequence[Row]) -> Any:
-    """Three rows of panels for causes under Adam and SGD: effective rank, final error, steps to the goal, against the dose."""
+    """Effective rank, final error and steps to the goal against the dose: three rows of panels, a column a cause, in blocks."""
     from matplotlib.figure import Figure
 
-    table, causes = over_sets(rows), cases.CAUSES
-    figure = Figure(figsize=(max(1.6 * len(causes), 7), 6.6))
-    figure.subplots_adjust(left=0.04 if len(causes) > 6 else 0.12, right=0.995, top=0.91, bottom=0.13, wspace=0.15, hspace=0.4)
-    grid = figure.subplots(3, len(causes), squeeze=False, sharey="row")
-    for panels, (name, get, options) in zip(grid, CONSEQUENCES, strict=True):
-        for cause, axes in zip(causes, panels, strict=True):
-            for rule in RULES:
-                _line(axes, doses(table, cause, rule), get, LOOKS[rule])
-            _ticks(axes, cause)
-            axes.set(**options)
-            axes.set_title("")
-            axes.tick_params(axis="x", rotation=60, labelsize=7)
-        panels[0].set_ylabel(name)
-    for cause, axes in zip(causes, grid[0], strict=True):
-        axes.set_title(fill(cause.title, 18), fontsize=8.5)
-    grid[1][0].set_ylim(3e-3, 30)
-    _legend(figure, list(grid[0]))
+    table = over_sets(rows)
+    blocks = [cases.CAUSES[k : k + BESIDE] for k in range(0, len(cases.CAUSES), BESIDE)]
+    across = max(3, *map(len, blocks))
+    figure = Figure(figsize=(1.9 * across + 0.6, 6 * len(blocks)))
+    parts = figure.subfigures(len(blocks), 1, squeeze=False).ravel().tolist()
+    grid = np.array([part.subplots(len(CONSEQUENCES), across, squeeze=False) for part in parts])  # (blocks, rows, across)
+    for part in parts:
+        part.subplots_adjust(left=0.4 / across, right=0.99, top=0.91, bottom=0.13, wspace=0.15, hspace=0.42)
+    for k, (name, get, scale, most) in enumerate(CONSEQUENCES):
+        for block, panels in zip(blocks, grid[:, k], strict=True):
+            _consequence(panels, block, table, get, scale)
+            panels[0].set_ylabel(name)
+        _same_heights(grid[:, k], most)
+    for axes in grid[:, 1:].ravel():
+        axes.set_title("")
+    _legend(figure, list(grid[0, 0]))
     return figure
+
+
+def _consequence(
+    panels: Sequence[Any], causes: Sequence[cases.Cause], table: Sequence[Row], get: Callable[[Row], Estimate], scale: str
+) -> None:
+    """A row of panels; those that are left over stay empty."""
+    for cause, axes in zip(causes, panels, strict=False):
+        for rule in RULES:
+            _line(axes, doses(table, cause, rule), get, LOOKS[rule])
+        _ticks(axes, cause)
+        axes.set_title(fill(cause.title, 20), fontsize=9)
+        axes.tick_params(axis="x", rotation=45)
+        axes.set_yscale(scale)
+    for axes in panels[len(causes) :]:
+        axes.axis("off")
+
+
+def _same_heights(grid: np.ndarray, most: float) -> None:
+    """The same limits for all panels, written beside the first of each row only."""
+    drawn = [axes for axes in grid.ravel() if axes.axison]
+    limits = np.array([axes.get_ylim() for axes in drawn])
+    for axes in drawn:
+        axes.set_ylim(limits[:, 0].min(), min(limits[:, 1].max(), most))
+        axes.tick_params(axis="y", which="both", labelleft=axes in grid[:, 0])
 
 
 def remedies(rows: Sequence[Row]) -> Any:

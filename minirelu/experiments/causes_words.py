@@ -11,17 +11,13 @@ import math
 from collections.abc import Sequence
 
 from ..causes import cases
-from .causes import KILLS, RULES, Row, doses, killing, over_sets, recommended, remedied
+from ..causes.diagnose import share
+from .causes import KILLS, RULES, Row, doses, hardly_kills, killing, over_sets, recommended, remedied
 from .summary import Estimate
 from .verdicts import IN_PART, NOT_REPRODUCED, REPRODUCED, Claim, Finding, not_run
 
 RULE_NAMES = {"adam": "Adam", "sgd": "SGD"}
 CAUSE_HEADS = ("cause", "kills from", "dead, worst layer", "of it since birth", "rank", "error", "steps to goal", "n")
-
-
-def percent(e: Estimate) -> str:
-    """`41 % [32, 50]`, or – where there is nothing."""
-    return f"{100 * e.mean:.0f} % [{100 * e.low:.0f}, {100 * e.high:.0f}]" if e.n else "–"
 
 
 def cause_lines(rows: Sequence[Row], rule: str) -> list[tuple[str, ...]]:
@@ -44,7 +40,7 @@ def _cause_line(title: str, own: Sequence[Row]) -> tuple[str, ...]:
     dose = at.dose if found else f"does not ({at.dose})" if at.dead.n else "diverges"
     never = f" ({at.never} never)" if at.never else ""
     return (
-        title, dose, percent(at.dead), percent(at.died), f"{base.rank.mean:.0f} → {at.rank.mean:.1f}",
+        title, dose, share(at.dead), share(at.died), f"{base.rank.mean:.0f} → {at.rank.mean:.1f}",
         f"{base.error.mean:.2g} → {at.error.mean:.2g}", f"{base.steps.mean:.0f} → {at.steps.mean:.0f}{never}",
         f"{at.n}{gone}",
     )  # fmt: skip
@@ -78,14 +74,15 @@ def recommendations(rows: Sequence[Row]) -> list[str]:
 
 def _recommendation(cause: cases.Cause, tried: dict[str, Row], base: Row) -> str:
     best, without = recommended(tried), tried["none"]
-    head = f"{cause.title}, {cause.dose.label}"
+    head, mild = f"{cause.title}, {cause.dose.label}", hardly_kills(without)
     if best is None:
-        return f"{head}: nothing tried leaves surely fewer than the {percent(without.dead)} without a remedy."
+        lacking = "fits surely better" if mild else "leaves surely fewer, and no worse a fit,"
+        return f"{head}: nothing tried {lacking} than no remedy: {share(without.dead)} dead, error {without.error.mean:.2g}."
     title = next(remedy.title for remedy in cases.REMEDIES if remedy.key == best.remedy)
     silent = "silent" if best.remedy in cases.LEAKY else "dead"
     return (
-        f"{head}: {title}: {percent(best.dead)} {silent} instead of {percent(without.dead)}, error {best.error.mean:.2g} "
-        f"instead of {without.error.mean:.2g} (healthy {base.error.mean:.2g}), n = {best.n}."
+        f"{head}: {'hardly kills; for the fit ' * mild}{title}: {share(best.dead)} {silent} instead of {share(without.dead)}, "
+        f"error {best.error.mean:.2g} instead of {without.error.mean:.2g} (healthy {base.error.mean:.2g}), n = {best.n}."
     )
 
 
@@ -151,7 +148,7 @@ def _found(claim: Claim, own: Sequence[Row]) -> Finding:
         return not_run(claim, f"no net stayed finite{also}" if lost else "not trained in this size")
     found = killing(own)
     most = found or max(tried, key=lambda row: row.dead.mean)
-    words = f"{percent(most.dead)} at {most.dose}, of it {percent(most.died)} since birth{also}"
+    words = f"{share(most.dead)} at {most.dose}, of it {share(most.died)} since birth{also}"
     verdict = REPRODUCED if found else NOT_REPRODUCED if all(row.dead.high < KILLS for row in tried) else IN_PART
     return Finding(claim, words, most.n, verdict)
 
@@ -177,7 +174,7 @@ def _cell(tried: dict[str, Row], key: str) -> str:
         return "–"
     row = tried[key]
     part = f" (n = {row.n})" if row.n < tried["none"].n else ""
-    return f"{percent(row.dead)}; {row.error.mean:.2g}{part}" if row.n else "diverges"
+    return f"{share(row.dead)}; {row.error.mean:.2g}{part}" if row.n else "diverges"
 
 
 def _grid(heads: Sequence[str], lines: Sequence[Sequence[str]]) -> str:
