@@ -29,6 +29,7 @@ from .experiments import sweeps as looks
 from .experiments.figures import dead_and_error, dead_over_time
 from .experiments.summary import paragraph, summary
 from .files import check_place
+from .sweep.processes import CORES
 from .terminal import again, check_installed, fail, print_table, say, spoken
 
 app = typer.Typer(add_completion=False, no_args_is_help=True, help="The laboratory for the dying ReLU.")
@@ -43,7 +44,6 @@ def _root() -> None:
     check_installed()
 
 
-CORES = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 2
 FIGURE_BYTES = 10**7  # more than any figure with its numbers needs
 _PANELS = "Data and targets", "Net", "Training", "Machine and output"
 _data, _net, _training, _machine = (functools.partial(typer.Option, rich_help_panel=panel) for panel in _PANELS)
@@ -175,12 +175,12 @@ def reproduce(
             console.print(f"Written: {', '.join(map(str, paths))}", markup=False, highlight=False)
 
 
-def _foretell(console: Console, seconds: float, workers: int) -> None:
+def _foretell(console: Console, seconds: float, workers: int, besides: str = "") -> None:
     """The cost model's prediction, where there is something to train."""
     if seconds:
         from .experiments.sweeps import duration
 
-        said = f"The cost model expects {duration(seconds / workers)} of training on {workers} idle cores."
+        said = f"The cost model expects {duration(seconds / workers)} of training on {workers} idle cores{besides}."
         console.print(said, markup=False, highlight=False)
 
 
@@ -199,7 +199,7 @@ def report(
         check_place(str(out), FIGURE_BYTES)
         found = []
         if train:
-            _foretell(console, reports.predicted(out / "runs", quick), workers)
+            _foretell(console, reports.predicted(out / "runs", quick), workers, ", besides the causes")
         with Progress(console=console, disable=not console.is_terminal) as bar:
             task = bar.add_task("", total=None)
             show = lambda name, done, total: bar.update(task, description=name, completed=done, total=total)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import functools
-import os
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -14,13 +13,13 @@ from rich.table import Table
 
 from . import data as data_sets
 from .files import check_place, write_atomically
+from .sweep.processes import CORES
 from .terminal import print_table, say, spoken
 
 if TYPE_CHECKING:
     from .causes.recipe import Recipe
     from .experiments.networks import Size
 
-CORES = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 2
 ROOM = 5 * 10**6  # bytes of results and figures, generously
 _net, _data, _training = (
     functools.partial(typer.Option, rich_help_panel=panel) for panel in ("Net", "Data and targets", "Training")
@@ -60,10 +59,9 @@ def causes(
 
 
 def _sized(size: Size, data: str | None, seeds: int | None, steps: int | None) -> Size:
-    names = size.data if data is None else tuple(part.strip() for part in data.split(",") if part.strip())
-    if not names:
-        raise ValueError(f"--data was given {data!r}; expected names of data sets separated by commas")
-    return size._replace(data=names, seeds=seeds or size.seeds, steps=steps or size.steps)
+    from .experiments.networks import named
+
+    return size._replace(data=named(data, size.data), seeds=seeds or size.seeds, steps=steps or size.steps)
 
 
 def _table(title: str, heads: tuple[str, ...], lines: list[tuple[str, ...]]) -> Table:
@@ -136,8 +134,9 @@ def diagnose(
         table = data_sets.read(data, target)
         saved = None
         if net is not None:
-            saved, given["widths"] = _saved(net, table, widths)
-        given["widths"] = given["widths"] or "64,64"
+            saved, shape = _saved(net, table, {name: given[name] for name in ("widths", "activation", "batch_norm")})
+            given |= {"widths": ",".join(map(str, shape.widths)), "batch_norm": shape.batch_norm}
+        given["widths"] = "64,64" if given["widths"] is None else given["widths"]
         given["lr"] = diagnosis.USUAL_RATE.get(optimizer, diagnosis.USUAL_OTHER) if lr is None else lr
         recipe = recipe_of(table.y, **{name: given[name] for name in OPTIONS})
         say(console, f"{table.note}. {_described(recipe)}; {steps:,} steps, {seeds} seeds.")
@@ -153,25 +152,33 @@ def diagnose(
             print_table(console, _table("Each change alone", diagnosis.HEADS, diagnosis.lines(found)))
 
 
-def _saved(path: Path, table: Any, widths: str | None) -> tuple[Any, str]:
+def _saved(path: Path, table: Any, given: dict[str, Any]) -> tuple[Any, Any]:
+    """The net and its shape, which `given` may repeat but not contradict."""
     from .causes.saved import opened
 
     net, shape = opened(path)
-    own = ",".join(map(str, shape.widths))
     if shape.inputs != table.X.shape[1]:
         raise ValueError(f"{path} takes {shape.inputs} inputs, the data has {table.X.shape[1]}; give the data it is for")
-    if widths is not None and widths != own:
-        raise ValueError(f"--widths was given {widths}, but {path} has {own}; leave the option out")
-    return net, own
+    own = {"widths": ",".join(map(str, shape.widths)), "activation": "relu", "batch_norm": shape.batch_norm}
+    for name, value in given.items():
+        if value not in (None, False, own[name]):
+            is_ = "no batch norm" if name == "batch_norm" else own[name]
+            raise ValueError(f"--{name.replace('_', '-')} was given, but {path} has {is_}; leave the option out")
+    return net, shape
 
 
 def _counted(net: Any, recipe: Recipe, table: Any) -> str:
     from .causes.recipe import prepared
-    from .causes.saved import silent_shares
+    from .causes.saved import units
 
-    shares = silent_shares(net, prepared(recipe, table.X))
-    said = ", ".join(f"{100 * share:.0f} % of layer {k}" for k, share in enumerate(shares, 1))
-    return f"The saved net: dead on these {len(table.X):,} rows are {said}. Its settings, run again from other seeds:"
+    found = units(net, prepared(recipe, table.X))
+    layers = enumerate(zip(found, recipe.widths, strict=True), 1)
+    said = [
+        f"{dead} of {width} in layer {k}" + (f", where {wild} are not finite" if wild else "")
+        for k, ((dead, wild), width) in layers
+    ]
+    counted = f"dead units on these {len(table.X):,} rows: {'; '.join(said)}"
+    return f"The saved net: {counted}. Its settings, run again from other seeds:"
 
 
 def _described(recipe: Recipe) -> str:

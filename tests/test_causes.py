@@ -185,7 +185,7 @@ def test_resuming_trains_nothing(bench, monkeypatch):
 
 
 def test_the_report_has_the_rows(bench):
-    part = causes_report.part(bench.out / "runs", SIZE, 1, lambda *_: None, train=False)
+    part = causes_report.part(bench.out, SIZE, 1, lambda *_: None, train=False)
     assert part.name == "causes"
     assert len(part.findings) == 4
     assert {f.verdict for f in part.findings} <= {"reproduced", "not reproduced", "in part"}

@@ -86,6 +86,20 @@ def test_pop_art_does_not_notice_the_scale_of_targets():
     assert (measured(SMALL._replace(gamma=1e-4, delta=5.0), steps=120).error[:, -1] > 100).all()
 
 
+def test_pop_art_moves_its_targets_and_not_what_the_net_predicts():
+    recipe = SMALL._replace(pop_art=True, gamma=3.0, delta=7.0)
+    run = Training(recipe, prepared(recipe, TABLE.X), standardised(TABLE.y)[0][:, 0], [0, 1])
+    run.go(5)
+
+    def predicted():
+        return run.scaler.inverse_transform(run.net(run.x).data[..., 0].astype(np.float64).T)
+
+    before, scale = predicted(), run.scaler.scale_.copy()
+    run._normalised(np.full((2, 4, 1), 40.0))
+    assert (run.scaler.scale_ > 1.1 * scale).all()
+    assert_allclose(predicted(), before, rtol=1e-4, atol=1e-4)  # of about 7; weights are float32
+
+
 UNIT = Unit("diabetes", SMALL, 2, 20)
 
 

@@ -12,8 +12,9 @@ from typer.testing import CliRunner
 
 from minirelu import cli, data, nn, train
 from minirelu.causes import cases, saved, settings
-from minirelu.causes.diagnose import Change, Trial, changes, diagnose, guilty, sentences
+from minirelu.causes.diagnose import Change, Trial, _tested, changes, diagnose, guilty, sentences
 from minirelu.causes.recipe import BASE
+from minirelu.causes.training import measured
 from minirelu.errors import DataError, ShapeError
 from minirelu.experiments.summary import Estimate
 
@@ -229,7 +230,9 @@ def test_a_saved_net_is_read_and_counted(tmp_path, batch_norm):
     nn.save(tmp_path / "net.npz", result.net(0))
     net, shape = saved.opened(tmp_path / "net.npz")
     assert (shape.inputs, shape.widths, shape.batch_norm) == (1, (9, 7), batch_norm)
-    assert_allclose(saved.silent_shares(net, X), result.dead[0, -1] / [9, 7])
+    assert saved.units(net, X) == [(dead, 0) for dead in result.dead[0, -1]]
+    net.parameters()[0].data[0, 0] = np.nan
+    assert saved.units(net, X)[0][1] == 1
 
 
 def test_files_that_are_no_such_net_are_refused(tmp_path):
@@ -240,7 +243,10 @@ def test_files_that_are_no_such_net_are_refused(tmp_path):
         saved.opened(tmp_path / "text.npz")
     nn.save(tmp_path / "linear.npz", nn.Sequential(nn.Linear(3, 1, rng=np.random.default_rng(0))))
     np.savez(tmp_path / "integers.npz", **{f"net/{k}.{name}": np.ones((1, 1), int) for k in (0, 1) for name in "Wb"})
-    for name, words in (("linear", "at least one hidden layer"), ("integers", "of int64; expected")):
+    residual = train.train_mlp(*data.load("sine"), widths=(4, 4), block="residual", steps=1, seeds=[0]).net(0)
+    nn.save(tmp_path / "residual.npz", residual)
+    refused = ("linear", "at least one hidden"), ("integers", "of int64; expected"), ("residual", "without residual blocks")
+    for name, words in refused:
         with pytest.raises(ShapeError, match=words):
             saved.opened(tmp_path / f"{name}.npz")
 
@@ -267,7 +273,7 @@ def test_the_command_on_a_csv_file_and_a_saved_net(flats):
     result, words = invoke(flats / "flats.csv", *options)
     assert result.exit_code == 0, result.output
     assert "flats.csv: 60 rows, 2 inputs. Net 8-8 of relu; adam at 0.001; standardised inputs" in words
-    assert "The saved net: dead on these 60 rows are 100 % of layer 1, 100 % of layer 2" in words
+    assert "The saved net: dead units on these 60 rows: 8 of 8 in layer 1; 8 of 8 in layer 2." in words
     assert "The cause is the bias." in words
     assert "Set --bias 0" in words
     assert max(map(len, result.output.splitlines())) <= 100
@@ -275,10 +281,39 @@ def test_the_command_on_a_csv_file_and_a_saved_net(flats):
     assert all(word in table for word in ("nothing", "biases that start at 0", "the learning rate 0.0001"))
 
 
+def test_a_saved_nets_own_settings_are_run_again(flats):
+    X, y = data.load(flats / "flats.csv", target="price")
+    net = train.train_mlp(X, y, widths=(8, 6), steps=5, batch=32, seeds=[3], standardize=False, batch_norm=True).net(0)
+    net.parameters()[0].data[...] = np.nan
+    nn.save(flats / "net.npz", net)
+    options = (flats / "flats.csv", "--target", "price", "--net", flats / "net.npz", "--steps", "20", "--seeds", "2")
+    result, words = invoke(*options)
+    assert result.exit_code == 0, result.output
+    assert "Net 8-6 of relu, batch norm;" in words
+    assert "0 of 8 in layer 1, where 8 are not finite; 0 of 6 in layer 2, where 6 are not finite." in words
+    for option, said in ((("--widths", "8,8"), "has 8,6"), (("--activation", "elu"), "has relu")):
+        result, words = invoke(*options, *option)
+        assert result.exit_code == 2
+        assert f"{option[0]} was given, but" in words
+        assert f"{said}; leave the option out" in words
+
+
+def test_all_comparisons_together_hold_at_95_percent():
+    table = data.read("sine")
+    before, after = (measured(recipe, table.X, table.y, range(4), 20) for recipe in (BASE._replace(bias=-0.5), BASE))
+    change = Change("the bias", "biases of 0", "--bias 0", BASE, True)
+    alone, of_ten = (_tested(change, before, after, comparisons).fewer for comparisons in (1, 10))
+    assert alone.low > -1  # no bound of shares cuts an interval off
+    # Student's t with 3 degrees of freedom: its quantiles at .975 and .9975
+    assert_allclose((of_ten.mean - of_ten.low) / (alone.mean - alone.low), 7.453319 / 3.182446, rtol=1e-5)
+
+
 def test_the_command_refuses_in_a_sentence(flats):
     for arguments, words in (
         ((flats / "flats.csv",), "say which column"),
         (("sine", "--optimizer", "adamm"), "did you mean 'adam'"),
+        (("sine", "--widths", ""), "--widths was given"),
+        (("sine", "--gamma", "1e-50", "--activation", "leaky_relu"), "give targets that are all 0 in float32"),
         (("sine", "--lr", "0"), "--lr was given 0; expected a finite number, above 0"),
         (("sine", "--net", flats / "none.npz"), "there is no file"),
         (("sine", "--batch-norm", "--batch", "1"), "with batch norm 2"),

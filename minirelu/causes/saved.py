@@ -1,6 +1,6 @@
 """A net of `nn.save`, whose layers are read off its arrays, and how many of its units are silent on some data.
 
-- `opened(path)`: the net. `silent_shares(net, x)`: a share a hidden layer.
+- `opened(path)`: the net. `units(net, x)`: dead and non-finite units, a pair a hidden layer.
 """
 
 from __future__ import annotations
@@ -18,6 +18,7 @@ from ..kernels.train_mlp import Net
 from ..train.nets import build
 from .measures import hidden, silent
 
+PLAIN = re.compile(r"net/\d+\.\w+")  # names in residual blocks have a second number
 WEIGHTS = re.compile(r"net/(\d+)\.W")
 Shapes = dict[str, tuple[tuple[int, ...], np.dtype]]  # of the file's arrays, and their dtypes
 
@@ -50,15 +51,21 @@ def _shape(path: str | os.PathLike[str], arrays: Shapes) -> Net:
     places = sorted(int(found[1]) for found in map(WEIGHTS.fullmatch, arrays) if found)
     sides = [arrays[f"net/{k}.W"][0] for k in places]
     kinds = {dtype.name for _, dtype in arrays.values()}
-    if len(sides) < 2 or any(len(side) != 2 for side in sides) or sides[-1][1] != 1 or not kinds <= {"float32", "float64"}:
+    nested = [name for name in arrays if not PLAIN.fullmatch(name)]
+    whole = len(sides) > 1 and all(len(side) == 2 for side in sides) and sides[-1][1] == 1
+    if nested or not whole or not kinds <= {"float32", "float64"}:
+        holds = f"weights {sides} of {', '.join(sorted(kinds))}" + (f" and {nested[0]}" if nested else "")
         raise ShapeError(
-            f"{os.fspath(path)} holds weights {sides} of {', '.join(sorted(kinds))}; expected those of one ReLU MLP with at "
-            "least one hidden layer and one output, W (I, O) each; of replicas save one: train_mlp(...).net(r)"
+            f"{os.fspath(path)} holds {holds}; expected those of one ReLU MLP without residual blocks, with at least one "
+            "hidden layer and one output, W (I, O) each; of replicas save one: train_mlp(...).net(r)"
         )
     return Net(sides[0][0], tuple(side[1] for side in sides[:-1]), False, any(n.endswith(".scale") for n in arrays))
 
 
-def silent_shares(net: nn.Sequential, x: np.ndarray) -> list[float]:
-    """For each hidden layer the share of units that are above 0 on no row of x (N, I). Raises `ShapeError` for other inputs."""
+def units(net: nn.Sequential, x: np.ndarray) -> list[tuple[int, int]]:
+    """(dead, non-finite) units of each hidden layer on the rows x (N, I): above 0 on none; inf or NaN on some.
+
+    Raises `ShapeError` for other inputs.
+    """
     x = x.astype(net.parameters()[0].data.dtype, copy=False)
-    return [float(silent(z).mean()) for z, _ in hidden(net, x)[0]]
+    return [(int(silent(z).sum()), int((~np.isfinite(z).all(axis=-2)).sum())) for z, _ in hidden(net, x)[0]]

@@ -17,6 +17,7 @@ import numpy as np
 from .. import train
 from ..data import standardised
 from ..train.nets import rebuilt
+from ..train.settings import check_targets
 from .measures import effective_rank, hidden, silent
 from .recipe import Draw, Recipe, prepared
 from .with_engine import Training
@@ -92,6 +93,8 @@ def _on_kernel(recipe: Recipe, x: np.ndarray, y: np.ndarray, seeds: list[int], s
 
 
 def _on_engine(recipe: Recipe, x: np.ndarray, y: np.ndarray, seeds: list[int], steps: int) -> Outcome:
+    if not recipe.pop_art:  # whose targets are normalised before they are rounded
+        check_targets(y, np.array([recipe.gamma]), np.array([recipe.delta]), np.dtype(np.float32))
     run = Training(recipe, x, y, seeds)
     at = np.array([*range(0, steps, _every(steps)), steps])
     errors, quiet, wild, last = [], [], [], np.zeros(0)

@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+import shlex
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -25,15 +26,18 @@ SHOWS = (
 
 
 def part(folder: Path, size: Size, workers: int, on_progress: Callable[[str, int, int], object], train: bool = True) -> Part:
-    """Findings on every cause; trained into `folder` unless they are there, or only looked at with train=False."""
+    """Findings on every cause; trained into folder/runs unless they are there, or only looked at with train=False.
+
+    It is the folder of `minirelu causes --out FOLDER`.
+    """
     from .report import Part, png
 
     start, (there, reasons) = time.perf_counter(), present(size.data)
     if train and there:
         show = lambda done, total: on_progress("causes", done, total)
-        causes.train(folder, size, workers, show, remedies=False)
-    rows = [row for row in causes.collect(folder, size._replace(data=tuple(there))) if row.remedy == "none"]
-    command = "minirelu causes" + " --quick" * (size == causes.QUICK)
+        causes.train(folder / "runs", size, workers, show, remedies=False)
+    rows = [row for row in causes.collect(folder / "runs", size._replace(data=tuple(there))) if row.remedy == "none"]
+    command = f"minirelu causes{' --quick' * (size == causes.QUICK)} --out {shlex.quote(str(folder))}"
     if not rows:
         why = "not trained in this folder" if there else "; ".join(reasons.values())
         return Part("causes", TITLE, [not_run(claim, why) for claim in causes_words.claims()], command, 0.0)

@@ -56,6 +56,14 @@ class Size(NamedTuple):
     steps: int
 
 
+def named(given: str | None, usual: tuple[str, ...]) -> tuple[str, ...]:
+    """The data sets of an option `--data`, which are separated by commas; `usual` without it. Raises `ValueError` for none."""
+    names = usual if given is None else tuple(part.strip() for part in given.split(",") if part.strip())
+    if not names:
+        raise ValueError(f"--data was given {given!r}; expected names of data sets separated by commas")
+    return names
+
+
 class NothingToTrainError(DataError):
     """None of the data sets asked for can be read."""
 

@@ -66,7 +66,7 @@ def parts(folder: Path, quick: bool, workers: int, on_progress: OnPart, train: b
     """
     for name, (title, module, shows) in NETS.items():
         yield _nets(name, title, module, shows, folder, quick, workers, on_progress, train)
-    yield causes_report.part(folder / "causes", causes.QUICK if quick else causes.FULL, workers, on_progress, train)
+    yield causes_report.part(folder.parent / "causes", causes.QUICK if quick else causes.FULL, workers, on_progress, train)
     yield from calculated(quick, workers, on_progress)
 
 

@@ -51,14 +51,11 @@ def sized(name: str, quick: bool, data: str | None, **given: Any) -> Any:
     if name in FIGURES:
         return None
     own = NETWORKS[name].QUICK if quick else NETWORKS[name].FULL
-    names = own.data if data is None else tuple(part.strip() for part in data.split(",") if part.strip())
-    if not names:
-        raise ValueError(f"--data was given {data!r}; expected names of data sets separated by commas")
     given = {key: value for key, value in given.items() if value is not None}
     for key in given:
         if key not in own._fields:
             raise ValueError(f"--{key.replace('_', '-')} was given, but {name} has the paper's; leave it out")
-    return own._replace(data=names, **given)
+    return own._replace(data=networks.named(data, own.data), **given)
 
 
 def predicted(name: str, folder: Path, size: Any) -> float:

@@ -27,6 +27,7 @@ from typing import Any, NamedTuple
 
 Work = Callable[[Any, Any, Callable[[Any], object]], Any]
 
+CORES = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 2  # that are ours
 STILLBORN = 3  # workers that may die before they have begun; then something is wrong with all of them
 
 

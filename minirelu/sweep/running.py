@@ -19,7 +19,7 @@ from ..errors import StoreError
 from . import manifest
 from .cluster import Cluster
 from .grid import Grid
-from .processes import Advanced, Finished, Processes, Work
+from .processes import CORES, Advanced, Finished, Processes, Work
 from .progress import Course, Progress
 from .shards import Sets, Shard, cut, load_sets, without
 from .store import Store
@@ -108,9 +108,6 @@ def run_with(
             failed, why = _do(task, store, sets, lambda: start(work, sets), course, on_progress)
         manifest.end(store, {"failed_shards": failed})
     return report._replace(failed=failed, why=why, seconds=time.monotonic() - begun)
-
-
-CORES = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 2
 
 
 def _checked(executor: str, workers: int | None) -> Callable[[Work, Any], Processes | Cluster]:
