@@ -93,11 +93,9 @@ def short(tmp_path_factory):
 
 
 def test_the_command_foretells_trains_draws_and_speaks(short):
-    out, result = short
-    assert result.exit_code == 0, result.output
-    assert {p.name for p in out.iterdir()} == {"fig6.png", "fig6.svg", "fig6.parquet", "runs"}
-    assert "The cost model expects" in result.output
-    assert "Residual net, Adam, after 20 steps: 1 hidden" in result.output
+    _, output = short
+    assert "The cost model expects" in output
+    assert "Residual net, Adam, after 20 steps: 1 hidden" in output
 
 
 def test_columns_are_the_worst_layer_of_every_net_and_step(short):

@@ -121,11 +121,9 @@ def short(tmp_path_factory):
 
 
 def test_the_command_trains_draws_and_speaks(short):
-    out, result = short
-    assert result.exit_code == 0, result.output
-    assert {p.name for p in out.iterdir()} == {"momentum.png", "momentum.svg", "momentum.parquet", "runs"}
-    assert all(f"sine, {arm.name}: " in result.output for arm in momentum.ARMS)
-    assert "not yet dead at step 0" in result.output
+    _, output = short
+    assert all(f"sine, {arm.name}: " in output for arm in momentum.ARMS)
+    assert "not yet dead at step 0" in output
 
 
 def test_resuming_trains_nothing_and_the_grid_is_whole(short, monkeypatch):
