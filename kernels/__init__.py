@@ -188,25 +188,26 @@ def residual_relu(
     skip has the shape of z. Outputs and errors as in `bias_relu_forward`. Backward is `relu_backward`: dz is the gradient of
     z and of skip. Formula, bytes and special values: kernels/residual_relu.py.
     """
-    if b is None:
-        z = checks.given("z", z)
+    if b is None and _quick(z):
         b = checks.no_bias(z)
     return _forward("residual_relu", z, b, skip, out, mask)
 
 
 def _forward(
-    kernel: str, z: Array, b: Array, skip: Array, out: Array | None, mask: Array | None
+    kernel: str, z: Array, b: Array | None, skip: Array, out: Array | None, mask: Array | None
 ) -> tuple[Array, Array, Array, Array]:
-    """The quick way for small NumPy arrays that are right as they are, which the loops find out; otherwise the long way."""
-    small = type(z) is type(b) is _ndarray and 1 < z.ndim == b.ndim and z.size < _jit.PARALLEL_FROM
-    if small and _choice.get() in _COMPILED:
+    """The quick way for NumPy arrays that are right as they are, which the loops find out; otherwise the long way."""
+    if type(z) is type(b) is _ndarray and 1 < z.ndim == b.ndim < 4 and _choice.get() in _COMPILED:
         shape = z.shape
         y = _empty(shape, z.dtype) if out is None else out
         packed = _empty(shape[:-1] + (-(-shape[-1] // BITS),), _U32) if mask is None else mask  # noqa: RUF005 (quicker)
         counts = shape[:-2] + shape[-1:]
         active, nonfinite = _empty(counts, _I64), _empty(counts, _I64)
+        small = z.size < _jit.PARALLEL_FROM
         try:
-            if _checked[kernel].call(z, b, y, packed, active, nonfinite, skip, _NOTHING[1], -2, -1) >= 0:
+            if _checked[kernel].call(z, b, y, packed, active, nonfinite, skip, _NOTHING[1], -2 if small else -3, -1) >= 0:
+                if not small:
+                    _run_compiled(kernel, (z, b, y, packed, active, nonfinite, skip))
                 return y, packed, active, nonfinite
         except (KeyError, TypeError):  # not compiled yet, or not for such arrays
             pass
@@ -289,12 +290,15 @@ def relu_backward(g: Array, mask: Array, *, out: Array | None = None) -> tuple[A
     `out` takes an array to write dz to; `out=g` works in place. Raises `ShapeError`, `TypeError` or `ValueError`
     before anything is written. Formula, bytes and the bound of db: kernels/relu_backward.py.
     """
-    if _quick(g):
+    if type(g) is _ndarray and 1 < g.ndim < 4 and _choice.get() in _COMPILED:
         shape = g.shape
         dz = _empty(shape, g.dtype) if out is None else out
         db = _empty(shape[:-2] + (1, shape[-1]), g.dtype)  # noqa: RUF005 (quicker than unpacking)
+        small = g.size < _jit.PARALLEL_FROM
         try:
-            if _checked["relu_backward"].call(g, mask, dz, db, _NOTHING[g.itemsize], -2, -1) >= 0:
+            if _checked["relu_backward"].call(g, mask, dz, db, _NOTHING.get(g.itemsize), -2 if small else -3, -1) >= 0:
+                if not small:
+                    _run_compiled("relu_backward", (g, mask, dz, db))
                 return dz, db
         except (KeyError, TypeError):  # as in `_forward`
             pass

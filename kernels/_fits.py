@@ -26,8 +26,8 @@ def forward(z, b, y, mask, skip):
 
 @numba.njit
 def backward(g, mask, dz):
-    """Whether the arrays of `relu_backward` fit; dz may be g."""
-    if not (dz.shape == g.shape and mask.shape == (*g.shape[:-1], (g.shape[-1] + BITS - 1) // BITS)):
+    """Whether the arrays of `relu_backward` fit, and are not empty; dz may be g."""
+    if not (g.size > 0 and dz.shape == g.shape and mask.shape == (*g.shape[:-1], (g.shape[-1] + BITS - 1) // BITS)):
         return False
     return (_start(dz) == _start(g) or _apart(dz, g)) and _apart(dz, mask)
 

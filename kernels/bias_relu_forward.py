@@ -36,7 +36,7 @@ def rectify(s, y, mask, active, nonfinite):
 
 
 def numba(njit, lanes, streaming, residual=False, counting=True):
-    """The loops return 1 if any y is inf or NaN, else 0, and -1 if the arrays do not fit, which begin = -2 asks for.
+    """The loops return 1 if any y is inf or NaN, else 0; and -1 if the arrays do not fit (`_fits.py`).
 
     Who wants no counts of the non-finite gives an empty `nonfinite`; without `counting`, which the benchmark compares with,
     there are no counts at all.
@@ -48,6 +48,8 @@ def numba(njit, lanes, streaming, residual=False, counting=True):
     def loops(z, b, y, mask, active, nonfinite, skip, scratch, begin, end):
         if begin < -1 and not fits.forward(z, b, y, mask, skip):
             return -1
+        if begin < -2:
+            return 0
         rows, units = z.shape[-2:]
         words = mask.shape[-1]
         replicas = active.size // units
