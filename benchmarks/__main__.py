@@ -10,7 +10,8 @@
     python -m benchmarks report                  the tables and the figure again, from the JSON that is there
     python -m benchmarks compare OLD NEW         what became quicker or slower; exit status 1 if a row of ours is slower
 
-Run it on an idle machine. A run that is narrowed (--quick, --kernel, …) writes nothing unless --output names a file.
+Run it on an idle machine. A run that is narrowed (--quick, --kernel, …) writes nothing unless --output names a file;
+--part measures a part alone, which takes its place among the kept results.
 """
 
 from __future__ import annotations
@@ -77,6 +78,8 @@ def _parser() -> argparse.ArgumentParser:
                 ("layout", "aligned"),
             ):
                 command.add_argument(f"--{axis}", action="append", help=f"only this {axis}, such as {example}; may be repeated")
+            help_ = "only this kernel (or its cases of --shape …), which takes its place among the kept results"
+            command.add_argument("--part", action="append", help=help_)
             command.add_argument("--backend", action="append", choices=["numba", "reference"], help="only this backend")
     commands.add_parser("report")
     compare = commands.add_parser("compare")
@@ -90,11 +93,14 @@ def _kernels(given: argparse.Namespace) -> int:
     os.environ.setdefault("OMP_WAIT_POLICY", "passive")
     from benchmarks import cases, kernels, terminal
 
-    chosen = cases.chosen(given.quick, given.kernel, given.shape, given.dtype, given.layout)
+    chosen = cases.chosen(given.quick, given.kernel or given.part, given.shape, given.dtype, given.layout)
     narrowed = given.quick or any((given.kernel, given.shape, given.dtype, given.layout, given.backend))
+    first, narrowed = not (narrowed or given.part), narrowed and not given.part
     with tempfile.TemporaryDirectory() as empty:  # first calls of torch.compile are to be first calls
         os.environ["TORCHINDUCTOR_CACHE_DIR"] = empty
-        result = kernels.run(chosen, given.backend or ("numba", "reference"), not narrowed, terminal.show_case)
+        result = kernels.run(chosen, given.backend or ("numba", "reference"), first, terminal.show_case)
+    if not narrowed:
+        result = kernels.merged(_kept(given, "kernels"), result)
     terminal.show_summary(result)
     _keep(given, result, narrowed)
     return 0

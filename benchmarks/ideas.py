@@ -60,12 +60,12 @@ def _variants(kernel: str, arrays: tuple[np.ndarray, ...]) -> dict[str, Callable
     module = sys.modules[f"minirelu.kernels.{kernel}"]
     tasks, columns, dtype = made.scratch(arrays[0])
 
-    def call(words: ModuleType, streaming: bool, ahead: int, counters: Any, threads: int) -> Callable[[], object]:
+    def call(words: ModuleType, streaming: bool, ahead: int, threads: int) -> Callable[[], object]:
         import numba
 
         before = module.AHEAD
         loops = made.numba(numba.njit(nogil=True, error_model="numpy"), words, streaming)
-        scratch = np.zeros((tasks, columns), counters)
+        scratch = np.zeros((tasks, columns), dtype)
 
         def do() -> None:
             scratch.fill(0)
@@ -84,17 +84,13 @@ def _variants(kernel: str, arrays: tuple[np.ndarray, ...]) -> dict[str, Callable
 
     plain = sys.modules.get("minirelu.kernels._plain") or __import__("minirelu.kernels._plain", fromlist=["_plain"])
     all_threads = _jit.thread_count()
-    calls = {
-        AS_IT_IS: call(lanes, True, _jit.AHEAD, dtype, all_threads),
-        "ordinary stores": call(lanes, False, _jit.AHEAD, dtype, all_threads),
-        "not asking ahead": call(lanes, True, 0, dtype, all_threads),
-        "one thread": call(lanes, True, _jit.AHEAD, dtype, 1),
-        "no vectors (plain loops)": call(plain, False, _jit.AHEAD, dtype, all_threads),
+    return {
+        AS_IT_IS: call(lanes, True, _jit.AHEAD, all_threads),
+        "ordinary stores": call(lanes, False, _jit.AHEAD, all_threads),
+        "not asking ahead": call(lanes, True, 0, all_threads),
+        "one thread": call(lanes, True, _jit.AHEAD, 1),
+        "no vectors (plain loops)": call(plain, False, _jit.AHEAD, all_threads),
     }
-    if dtype is np.uint8:
-        calls["counters of 32 bits"] = call(lanes, True, _jit.AHEAD, np.int32, all_threads)
-        calls["counters of 32 bits, not asking ahead"] = call(lanes, True, 0, np.int32, all_threads)
-    return calls
 
 
 def _check(calls: dict[str, Callable[[], object]], arrays: tuple[np.ndarray, ...]) -> None:

@@ -1,6 +1,7 @@
 """The kernels against the memory of this machine and against other libraries, all in one interleaved run a case.
 
 - `run(cases)`: the JSON of this benchmark (schema: benchmarks/README.md), with every single time in it.
+- `merged(before, result)`: the kept results, with the cases that were measured again.
 
 In each case every candidate is checked against the right answer before it is timed and again after, on the same arrays;
 its first call, which may compile, is timed apart. Three rulers copy the same arrays in the same rounds.
@@ -10,13 +11,14 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterable
+from dataclasses import asdict
 from typing import Any
 
 import numpy as np
 
 from benchmarks import copies, first_calls, jobs, optimisers, peak, peers, without_counts
-from benchmarks.cases import LARGE, ONE, THREADS, Case
-from benchmarks.timing import cache, interleaved, machine, plan
+from benchmarks.cases import LARGE, ONE, THREADS, Case, all_cases
+from benchmarks.timing import cache, interleaved, machine, plan, same_machine
 from minirelu import kernels
 
 Call = Callable[[], Any]
@@ -45,6 +47,24 @@ def run(
         "first_calls": first_calls.measure() if first else {},
         "cases": measured,
     }
+
+
+def merged(before: dict[str, Any], result: dict[str, Any]) -> dict[str, Any]:
+    """`result`, in which cases that were not measured are those of `before`, and so are first calls.
+
+    Raises `ValueError` where that was another machine, or other versions.
+    """
+    if not before:
+        return result
+    same_machine(before, result)
+    order = [_key(asdict(case)) for case in all_cases()]
+    found = {_key(case): case for case in (*before["cases"], *result["cases"])}
+    cases = sorted((case for key, case in found.items() if key in order), key=lambda case: order.index(_key(case)))
+    return before | result | {"first_calls": result["first_calls"] or before["first_calls"], "cases": cases}
+
+
+def _key(case: dict[str, Any]) -> tuple[Any, ...]:
+    return case["kernel"], tuple(case["shape"]), *(case[axis] for axis in ("dtype", "layout", "cache", "threads"))
 
 
 def _measure(case: Case, backends: tuple[str, ...]) -> dict[str, Any]:

@@ -3,6 +3,7 @@
 - `interleaved(candidates, rounds)`: {name: seconds a call in each round}; with the caches warm, or flushed before each call.
 - `plan(candidates, budget)`: how many rounds fit into a time, and which candidates are slow enough to sit most of them out.
 - `ratio(times, base)`: the median over rounds of t/t_base, with a 95 % interval of that median.
+- `same_machine(before, result)`: refuses to join results of two machines.
 - `machine()`: what the numbers were measured on.
 """
 
@@ -126,6 +127,16 @@ def machine(threads: int = 1) -> dict[str, Any]:
         "load_before": os.getloadavg()[0],
         "date": datetime.date.today().isoformat(),
     }
+
+
+def same_machine(before: dict[str, Any], result: dict[str, Any]) -> None:
+    """Raises `ValueError` where two runs had other machines or versions: one table is of one machine."""
+    for what in ("processor", "cores", "libraries"):
+        if before["machine"][what] != result["machine"][what]:
+            raise ValueError(
+                f"the kept results were measured with {what} {before['machine'][what]}, these with {result['machine'][what]}; "
+                "measure everything, without --part"
+            )
 
 
 def cache() -> int:

@@ -22,7 +22,7 @@ import numpy as np
 from benchmarks import training
 from benchmarks.peers import MISSING
 from benchmarks.peers.processes import Processes, cores
-from benchmarks.timing import SLOW, interleaved, machine
+from benchmarks.timing import SLOW, interleaved, machine, same_machine
 from benchmarks.training import Call, Task
 
 OWN, ALONE = "minirelu", "minirelu, one thread"
@@ -99,12 +99,7 @@ def merged(before: dict[str, Any], result: dict[str, Any]) -> dict[str, Any]:
     """
     if not before:
         return result
-    for what in ("processor", "cores", "libraries"):
-        if before["machine"][what] != result["machine"][what]:
-            raise ValueError(
-                f"the kept results were measured with {what} {before['machine'][what]}, these with {result['machine'][what]}; "
-                "measure everything, without --part"
-            )
+    same_machine(before, result)
     found = {part(case): case for case in (*before["cases"], *result["cases"])}
     order = parts()
     return before | result | {"cases": sorted(found.values(), key=lambda case: order.index(part(case)))}

@@ -22,7 +22,7 @@ from __future__ import annotations
 
 import functools
 import os
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
 from typing import Any
@@ -52,7 +52,8 @@ _DEFAULT = os.environ.get("MINIRELU_KERNELS", "auto")
 _choice: ContextVar[str] = ContextVar("minirelu_kernels", default=_DEFAULT)
 _U32, _I64 = np.dtype(np.uint32), np.dtype(np.int64)
 _ndarray, _empty = np.ndarray, np.empty
-_ready: dict[str, Callable[..., None]] = {}  # kernel -> its compiled loops, from the first use on
+_ready: dict[str, Any] = {}  # kernel -> its compiled loops, from the first use on
+_checked: dict[str, _jit.Ready] = {}  # the same for those who check their arguments by themselves
 _NO_MASK = {2: np.empty((0, 0), np.uint32), 3: np.empty((0, 0, 0), np.uint32)}
 _NO_COUNTS = {2: np.empty(0, np.int64), 3: np.empty((0, 0), np.int64)}  # by the axes of z
 # the scratch of a call that needs none, by the bytes of its numbers
@@ -132,6 +133,14 @@ def _run(kernel: str, *arrays: Array) -> Any:
     return _run_compiled(kernel, arrays)
 
 
+def _learn(kernel: str) -> None:
+    """From now on the quick way takes arrays of the types that the kernel has just run on."""
+    if kernel in _checked:
+        _checked[kernel].learn()
+    elif kernel in _ready and _ready[kernel].overloads:
+        _checked[kernel] = _jit.Ready(_ready[kernel])
+
+
 def _run_compiled(kernel: str, arrays: tuple[Array, ...]) -> Any:
     made, lead = KERNELS[kernel], arrays[0].ndim - 2
     if lead > 1:  # one compilation for (B, O) and one for (R, B, O) are enough
@@ -161,62 +170,62 @@ def _streams(first: np.ndarray, output: np.ndarray) -> bool:
 
 
 def bias_relu_forward(
-    z: Array, b: Array, *, out: Array | None = None, mask: Array | None = None, checked: bool = False
+    z: Array, b: Array, *, out: Array | None = None, mask: Array | None = None
 ) -> tuple[Array, Array, Array, Array]:
     """y = relu(z + b), its packed mask, and per unit the number of rows that are active and non-finite.
 
     `out` and `mask` take arrays to write to; `out=z` works in place. Raises `ShapeError`, `TypeError` or `ValueError`
-    before anything is written. `checked=True` says that the caller has made sure of all that, and that z and b are
-    C-contiguous with equal leading axes. Formula, bytes and special values: kernels/bias_relu_forward.py.
+    before anything is written. Formula, bytes and special values: kernels/bias_relu_forward.py.
     """
-    if not checked and not checks.plain(z, b, out, mask):
-        z, (b,), out, mask = checks.forward(z, b, (), out, mask)
     return _forward("bias_relu_forward", z, b, z, out, mask)
 
 
 def residual_relu(
-    z: Array,
-    skip: Array,
-    b: Array | None = None,
-    *,
-    out: Array | None = None,
-    mask: Array | None = None,
-    checked: bool = False,
+    z: Array, skip: Array, b: Array | None = None, *, out: Array | None = None, mask: Array | None = None
 ) -> tuple[Array, Array, Array, Array]:
     """y = relu(z + skip + b), its packed mask, and counts per unit; without b it is relu(z + skip).
 
-    skip has the shape of z. Outputs, errors and `checked` as in `bias_relu_forward`. Backward is `relu_backward`: dz is the
-    gradient of z and of skip. Formula, bytes and special values: kernels/residual_relu.py.
+    skip has the shape of z. Outputs and errors as in `bias_relu_forward`. Backward is `relu_backward`: dz is the gradient of
+    z and of skip. Formula, bytes and special values: kernels/residual_relu.py.
     """
-    if not checked:
-        z, (b, skip), out, mask = checks.forward(z, b, (skip,), out, mask)
-    elif b is None:
+    if b is None and _quick(z):
         b = checks.no_bias(z)
     return _forward("residual_relu", z, b, skip, out, mask)
 
 
 def _forward(
-    kernel: str, z: Array, b: Array, skip: Array, out: Array | None, mask: Array | None
+    kernel: str, z: Array, b: Array | None, skip: Array, out: Array | None, mask: Array | None
 ) -> tuple[Array, Array, Array, Array]:
-    empty = _empty if type(z) is _ndarray else array_module(z, b, skip).empty
-    shape = z.shape
-    units = shape[-1]
-    if out is None:
-        out = empty(shape, z.dtype)
-    if mask is None:
-        mask = empty((*shape[:-1], -(-units // BITS)), _U32)
-    counts = empty((2, *shape[:-2], units), _I64)  # one array, so that monitors add both at once
-    active, nonfinite = counts[0], counts[1]
-    loops = _ready.get(kernel)
-    if loops is not None and _quick(z):  # `_run`, without its packing of arguments
-        loops(z, b, out, mask, active, nonfinite, skip, _NOTHING[1], -1, -1)
-    else:
-        _run(kernel, z, b, out, mask, active, nonfinite, skip)
-    return out, mask, active, nonfinite
+    """The quick way for NumPy arrays that are right as they are, which the loops find out; otherwise the long way."""
+    if type(z) is type(b) is _ndarray and 1 < z.ndim == b.ndim < 4 and _choice.get() in _COMPILED:
+        shape = z.shape
+        y = _empty(shape, z.dtype) if out is None else out
+        packed = _empty(shape[:-1] + (-(-shape[-1] // BITS),), _U32) if mask is None else mask  # noqa: RUF005 (quicker)
+        counts = shape[:-2] + shape[-1:]
+        active, nonfinite = _empty(counts, _I64), _empty(counts, _I64)
+        small = z.size < _jit.PARALLEL_FROM
+        try:
+            if _checked[kernel].call(z, b, y, packed, active, nonfinite, skip, _NOTHING[1], -2 if small else -3, -1) >= 0:
+                if not small:
+                    _run_compiled(kernel, (z, b, y, packed, active, nonfinite, skip))
+                return y, packed, active, nonfinite
+        except (KeyError, TypeError):  # not compiled yet, or not for such arrays
+            pass
+    residual = kernel == "residual_relu"
+    z, (b, *skips), out, mask = checks.forward(z, b, (skip,) if residual else (), out, mask)
+    skip = skips[0] if residual else z
+    empty, shape = array_module(z, b, skip).empty, z.shape
+    y = empty(shape, z.dtype) if out is None else out
+    packed = empty((*shape[:-1], -(-shape[-1] // BITS)), _U32) if mask is None else mask
+    active, nonfinite = (empty((*shape[:-2], shape[-1]), _I64) for _ in range(2))
+    _run(kernel, z, b, y, packed, active, nonfinite, skip)
+    _learn(kernel)
+    return y, packed, active, nonfinite
 
 
 def rectify(z: Array, b: Array) -> tuple[Array, Array, Array, Array]:
-    """`bias_relu_forward(z, b, out=z)` for a caller who has made sure of everything (`checked=True`), as layers do.
+    """`bias_relu_forward(z, b, out=z)` for a caller who has made sure of everything, as layers do: z and b are writable,
+    C-contiguous, of one dtype and with equal leading axes.
 
     Where nothing is non-finite, that count is `no_rows` of its shape: read-only, and the same array each time, so that a
     monitor need not add it up.
@@ -275,34 +284,47 @@ def no_rows(shape: tuple[int, ...]) -> np.ndarray:
     return zeros
 
 
-def relu_backward(g: Array, mask: Array, *, out: Array | None = None, checked: bool = False) -> tuple[Array, Array]:
+def relu_backward(g: Array, mask: Array, *, out: Array | None = None) -> tuple[Array, Array]:
     """dz = g where the mask's bit is set, else 0, and db = Σ_rows dz.
 
     `out` takes an array to write dz to; `out=g` works in place. Raises `ShapeError`, `TypeError` or `ValueError`
-    before anything is written; `checked=True` as in `bias_relu_forward`. Formula, bytes and the bound of db:
-    kernels/relu_backward.py.
+    before anything is written. Formula, bytes and the bound of db: kernels/relu_backward.py.
     """
-    if not checked and not checks.plain_backward(g, mask, out):
-        g, mask, out = checks.backward(g, mask, out)
-    empty = _empty if type(g) is _ndarray else array_module(g, mask).empty
-    shape = g.shape
+    if type(g) is _ndarray and 1 < g.ndim < 4 and _choice.get() in _COMPILED:
+        shape = g.shape
+        dz = _empty(shape, g.dtype) if out is None else out
+        db = _empty(shape[:-2] + (1, shape[-1]), g.dtype)  # noqa: RUF005 (quicker than unpacking)
+        small = g.size < _jit.PARALLEL_FROM
+        try:
+            if _checked["relu_backward"].call(g, mask, dz, db, _NOTHING.get(g.itemsize), -2 if small else -3, -1) >= 0:
+                if not small:
+                    _run_compiled("relu_backward", (g, mask, dz, db))
+                return dz, db
+        except (KeyError, TypeError):  # as in `_forward`
+            pass
+    g, mask, out = checks.backward(g, mask, out)
+    empty, shape = array_module(g, mask).empty, g.shape
     dz = empty(shape, g.dtype) if out is None else out
     db = empty((*shape[:-2], 1, shape[-1]), g.dtype)
-    loops = _ready.get("relu_backward")
-    if loops is not None and _quick(g):
-        loops(g, mask, dz, db, _NOTHING[g.itemsize], -1, -1)
-    else:
-        _run("relu_backward", g, mask, dz, db)
+    _run("relu_backward", g, mask, dz, db)
+    _learn("relu_backward")
     return dz, db
 
 
 def count_units(y: Array) -> tuple[Array, Array]:
     """Per unit of y (..., B, O): the number of rows with y > 0, and the number with y infinite or NaN."""
+    if _quick(y):
+        counts = y.shape[:-2] + y.shape[-1:]
+        active, nonfinite = _empty(counts, _I64), _empty(counts, _I64)
+        try:
+            _checked["count_units"].call(y, active, nonfinite, _NOTHING[1], -1, -1)
+            return active, nonfinite
+        except (KeyError, TypeError):  # as in `_forward`
+            pass
     y = checks.given("y", y)
-    xp = array_module(y)
-    counts = (*y.shape[:-2], y.shape[-1])
-    active, nonfinite = xp.empty(counts, _I64), xp.empty(counts, _I64)
+    active, nonfinite = (array_module(y).empty((*y.shape[:-2], y.shape[-1]), _I64) for _ in range(2))
     _run("count_units", y, active, nonfinite)
+    _learn("count_units")
     return active, nonfinite
 
 

@@ -14,68 +14,13 @@ import numpy as np
 from ..backend import array_module, module_name
 from ..errors import ShapeError
 from . import _cuda
-from ._pool import owns
-from .mask import BITS, words
+from .mask import words
 from .optimiser_step import RULES
 
 Array = Any
 
 _F32, _F64, _U32 = (np.dtype(t) for t in (np.float32, np.float64, np.uint32))
-_ndarray = np.ndarray
 _CUDA, _CUDA_MANAGED = 2, 13  # DLPack's numbers
-
-
-def plain(z: Any, b: Any, out: Any, mask: Any) -> bool:
-    """Whether the arguments of `bias_relu_forward` are plainly right already: a quick test for the common case.
-
-    Arrays that have their memory for themselves cannot overlap, so this sees what the long way would find out.
-    """
-    if type(z) is not _ndarray or type(b) is not _ndarray:
-        return False
-    shape, dtype = z.shape, z.dtype
-    if (
-        len(shape) < 2
-        or b.dtype is not dtype
-        or (dtype is not _F32 and dtype is not _F64)
-        or b.shape != shape[:-2] + (1, shape[-1])  # noqa: RUF005 (quicker than unpacking)
-        or not z.flags.c_contiguous
-        or not b.flags.c_contiguous
-    ):
-        return False
-    if out is None and mask is None:
-        return True
-    if (z.base is not None and not owns(z)) or (b.base is not None and not owns(b)):
-        return False
-    return (out is None or _own(out, shape, dtype, b)) and (
-        mask is None or _own(mask, shape[:-1] + (-(-shape[-1] // BITS),), _U32, b)  # noqa: RUF005
-    )
-
-
-def plain_backward(g: Any, mask: Any, out: Any) -> bool:
-    """The same for `relu_backward`."""
-    if type(g) is not _ndarray or type(mask) is not _ndarray:
-        return False
-    shape, dtype = g.shape, g.dtype
-    if (
-        len(shape) < 2
-        or (dtype is not _F32 and dtype is not _F64)
-        or mask.dtype is not _U32
-        or mask.shape != shape[:-1] + (-(-shape[-1] // BITS),)  # noqa: RUF005
-        or not g.flags.c_contiguous
-        or not mask.flags.c_contiguous
-    ):
-        return False
-    return out is None or (owns(g) and owns(mask) and _own(out, shape, dtype, mask))
-
-
-def _own(out: Any, shape: tuple[int, ...], dtype: Any, other: Any) -> bool:
-    """Whether `out` is as it should be, and shares its memory with nothing."""
-    if type(out) is not _ndarray or out is other or out.shape != shape or out.dtype is not dtype:
-        return False
-    if out.base is not None and not owns(out):
-        return False
-    flags = out.flags
-    return flags.c_contiguous and flags.writeable
 
 
 def forward(

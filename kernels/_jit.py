@@ -7,9 +7,10 @@ next that a module is the same, and so finds its compilation on disk.
 
 Compiled loops take the kernel's arrays and then `(scratch, begin, end)`: with begin = -1 they do all by themselves; with
 0 <= begin < end only the tasks from begin to end, leaving their partial sums in `scratch`; with end = -1 they only combine
-these, in the order of the tasks. Loops hold no lock of Python's, so ordinary threads run them side by side: nothing is
-compiled twice, and a forked child and several callers at once are safe. Numba's own threads, with which they are not, are
-asked how many they are and get no work.
+these, in the order of the tasks. A kernel with checks of its own (`_fits.py`) makes them first where begin = -2, and does
+nothing else where begin = -3. Loops hold no lock of Python's, so ordinary threads run them side by side: nothing is compiled
+twice, and a forked child and several callers at once are safe. Numba's own threads, with which they are not, are asked how
+many they are and get no work.
 """
 
 from __future__ import annotations
@@ -55,6 +56,27 @@ def compiled(builder: Builder, streaming: bool = False) -> Callable[..., None]:
         return forgiving(builder(numba.njit(nogil=True, error_model="numpy", cache=True), words(), streaming))
     except RuntimeError:  # Numba found no folder that it could cache in
         return builder(numba.njit(nogil=True, error_model="numpy"), words(), streaming)
+
+
+class Ready:
+    """Compiled loops that are called for the types alone that they have been compiled for.
+
+    `call` is Numba's dispatcher, which is quicker than any test of types in Python: it raises `TypeError` for other types
+    (a list, a wrong dtype, a strided or read-only output) instead of compiling for them.
+    """
+
+    def __init__(self, loops: Any) -> None:
+        import numba
+
+        self.loops, self.call = loops, numba.njit(loops.py_func)
+        self.learn()
+        self.call.disable_compile()
+
+    def learn(self) -> None:
+        """What `loops` has been compiled for by now."""
+        for types, compiled in list(self.loops.overloads.items()):
+            if types not in self.call.overloads:
+                self.call.add_overload(compiled)
 
 
 def spread(loops: Callable[..., None], arrays: tuple[Any, ...], scratch: Any, tasks: int) -> None:

@@ -8,6 +8,7 @@ cache by. Offsets count elements from the array's first one; arrays are C-contig
     repeat zeros        one number in each lane                      over root fma scale  fast-math
     store stream        back to it; `stream` passes the cache by     positive huge wild   comparisons: one truth a lane
     tally accumulate    counters += truths, sums += lanes            bits                 truths as the bits of a uint32
+    both unlike         and, exclusive or, of words                  spell                counters from their binary digits
     width               numbers in a whole vector                    prefetch             ask for a line, for one use
     total turn          sum of the lanes, transposed square          relu keep gate       selections
 
@@ -173,6 +174,7 @@ def _arithmetic(instruction):
 
 
 add, minus, times, over = (intrinsic(_arithmetic(name)) for name in ("fadd", "fsub", "fmul", "fdiv"))
+both, unlike = (intrinsic(_arithmetic(name)) for name in ("and_", "xor"))
 
 
 @intrinsic
@@ -350,6 +352,25 @@ def tally(typing, counters, offset, truths):
         return context.get_dummy_value()
 
     return types.void(counters, types.intp, truths), generate
+
+
+@intrinsic
+def spell(typing, planes, at, step, counters, offset):
+    """counters[offset + j] = Σ_p 2ᵖ · bit j of the word planes[at + p·step], for the 32 bits j and the 8 planes p."""
+
+    def generate(context, builder, signature, arguments):
+        value, first, stride, target, to = arguments
+        kind = ir.VectorType(ir.IntType(8), 32)
+        total = ir.Constant(kind, None)
+        for p in range(8):
+            here = builder.add(first, builder.mul(stride, ir.Constant(stride.type, p)))
+            word = builder.load(_pointer(context, builder, planes, value, here, ir.IntType(32)))
+            held = builder.bitcast(word, ir.VectorType(ir.IntType(1), 32))
+            total = builder.or_(total, builder.select(held, ir.Constant(kind, [1 << p] * 32), ir.Constant(kind, None)))
+        builder.store(total, _pointer(context, builder, counters, target, to, kind), align=1)
+        return context.get_dummy_value()
+
+    return types.void(planes, types.intp, types.intp, counters, types.intp), generate
 
 
 @intrinsic

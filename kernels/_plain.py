@@ -62,6 +62,16 @@ def over(a, b):
 
 
 @_word
+def both(a, b):
+    return a & b
+
+
+@_word
+def unlike(a, b):
+    return a ^ b
+
+
+@_word
 def root(a):
     return np.sqrt(a)
 
@@ -124,6 +134,15 @@ def gate(s, value):
 @_word
 def tally(counters, offset, truth):
     counters.flat[offset] += np.uint8(truth)
+
+
+@_word
+def spell(planes, at, step, counters, offset):
+    for j in range(32):
+        count = np.int64(0)
+        for p in range(8):
+            count |= np.int64(planes.flat[at + p * step] >> np.uint32(j) & np.uint32(1)) << np.int64(p)
+        counters.flat[offset + j] = count
 
 
 @_word

@@ -35,23 +35,33 @@ def rectify(s, y, mask, active, nonfinite):
     nonfinite[...] = (~xp.isfinite(y)).sum(axis=-2)
 
 
-def numba(njit, lanes, streaming, residual=False):
-    """The loops return whether any y is inf or NaN; who wants no counts of these gives an empty `nonfinite`."""
+def numba(njit, lanes, streaming, residual=False, counting=True):
+    """The loops return 1 if any y is inf or NaN, else 0; and -1 if the arrays do not fit (`_fits.py`).
+
+    Who wants no counts of the non-finite gives an empty `nonfinite`; without `counting`, which the benchmark compares with,
+    there are no counts at all.
+    """
+    from . import _columns as columns
+    from . import _fits as fits
 
     @njit
     def loops(z, b, y, mask, active, nonfinite, skip, scratch, begin, end):
+        if begin < -1 and not fits.forward(z, b, y, mask, skip):
+            return -1
+        if begin < -2:
+            return 0
         rows, units = z.shape[-2:]
         words = mask.shape[-1]
         replicas = active.size // units
         active = active.reshape((replicas, units))
+        packed = mask.reshape(mask.size)
         chunks = (rows + ROWS - 1) // ROWS
         width = lanes.width(z)
         padded = units + SPARE
-        # counters of 8 bits stay in the cache beside b and one row; ROWS of them cannot overflow
-        on = np.zeros((replicas * chunks, padded), scratch.dtype) if begin < 0 else scratch
+        on = np.empty((replicas * chunks, padded), scratch.dtype) if begin < 0 else scratch  # the active rows of each task
         flag = padded - 1  # the column that says whether a task met an infinity or a NaN
 
-        def some(load, r, o, j, task):  # the units that `load` takes at once, from number j of the row at o
+        def some(load, r, o, j):  # the units that `load` takes at once, from number j of the row at o
             s = load(z, o + j)
             if residual:
                 s = lanes.add(s, load(skip, o + j))
@@ -60,49 +70,55 @@ def numba(njit, lanes, streaming, residual=False):
                 lanes.stream(v, y, o + j)
             else:
                 lanes.store(v, y, o + j)
-            on_now = lanes.positive(v)
-            lanes.tally(on, task * padded + j, on_now)
-            return lanes.bits(on_now) << np.uint32(j % BITS), lanes.bits(lanes.huge(v))
+            return v
+
+        def bits(v, j):
+            return lanes.bits(lanes.positive(v)) << np.uint32(j % BITS)
 
         for task in range(max(begin, 0), replicas * chunks if begin < 0 else end):
             r, first = task // chunks, task % chunks * ROWS
-            odd = np.uint32(0)
-            for i in range(first, min(rows, first + ROWS)):
+            last = min(rows, first + ROWS)
+            nought, odd = lanes.zeros(z), lanes.zeros(z)  # Σ 0·v is NaN as soon as one v is infinite or NaN
+            strange = np.uint32(0)
+            for i in range(first, last):
                 o, m = (r * rows + i) * units, (r * rows + i) * words
                 for w in range(units // BITS):
                     word = np.uint32(0)
                     for k in range(0, BITS, width):
                         if streaming:
                             lanes.prefetch(z, o + w * BITS + k + AHEAD // z.itemsize)
-                        bits, strange = some(lanes.load, r, o, w * BITS + k, task)
-                        word |= bits
-                        odd |= strange
-                    mask.flat[m + w] = word
+                        v = some(lanes.load, r, o, w * BITS + k)
+                        word |= bits(v, k)
+                        if counting:
+                            odd = lanes.fma(v, nought, odd)
+                    packed[m + w] = word
                 if units % BITS:
                     word, j = np.uint32(0), units // BITS * BITS
                     while j + width <= units:
-                        bits, strange = some(lanes.load, r, o, j, task)
-                        word |= bits
-                        odd |= strange
+                        v = some(lanes.load, r, o, j)
+                        word |= bits(v, j)
+                        odd = lanes.fma(v, nought, odd)
                         j += width
                     if width > 1 and j + width // 2 <= units:
-                        bits, strange = some(lanes.half, r, o, j, task)
-                        word |= bits
-                        odd |= strange
+                        h = some(lanes.half, r, o, j)
+                        word |= bits(h, j)
+                        strange |= lanes.bits(lanes.huge(h))
                         j += width // 2
                     while j < units:
-                        bits, strange = some(lanes.one, r, o, j, task)
-                        word |= bits
-                        odd |= strange
+                        x = some(lanes.one, r, o, j)
+                        word |= bits(x, j)
+                        strange |= lanes.bits(lanes.huge(x))
                         j += 1
-                    mask.flat[m + words - 1] = word
-            on[task, flag] = odd != 0
-        met = False
+                    packed[m + words - 1] = word
+            if counting:
+                on[task, flag] = (strange | lanes.bits(lanes.huge(odd))) != 0
+                columns.count(packed, (r * rows + first) * words, last - first, words, on, task * padded)
+        met = 0
         for r in range(replicas if begin < 0 or end < 0 else 0):
             active[r] = 0
             for task in range(r * chunks, (r + 1) * chunks):
                 if on[task, flag]:
-                    met = True
+                    met = 1
                 for j in range(units):
                     active[r, j] += np.int64(on[task, j])
         if nonfinite.size and (begin < 0 or end < 0):

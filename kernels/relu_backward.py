@@ -25,8 +25,15 @@ def reference(g, mask, dz, db):
 
 
 def numba(njit, lanes, streaming):
+    """The loops return 0, and -1 if the arrays do not fit (`_fits.py`)."""
+    from . import _fits as fits
+
     @njit
     def loops(g, mask, dz, db, scratch, begin, end):
+        if begin < -1 and not fits.backward(g, mask, dz):
+            return -1
+        if begin < -2:
+            return 0
         rows, units = g.shape[-2:]
         words = mask.shape[-1]
         replicas = db.size // units
@@ -70,6 +77,7 @@ def numba(njit, lanes, streaming):
             for task in range(r * chunks, (r + 1) * chunks):
                 for j in range(units):
                     db[r, j] += partial[task, j]
+        return 0
 
     return loops
 

@@ -399,7 +399,7 @@ def affine_relu(x, W, b):
     def pull(g, wanted):
         if not g.flags.c_contiguous:
             g = array_module(g).ascontiguousarray(g)
-        dz, db = kernels.relu_backward(g, mask, out=g, checked=True)
+        dz, db = kernels.relu_backward(g, mask, out=g)
         dx = None if wanted[0] is None else times(dz, W.swapaxes(-1, -2))
         return dx, None if wanted[1] is None else times(x.swapaxes(-1, -2), dz), db
 

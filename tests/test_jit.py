@@ -45,6 +45,7 @@ def test_without_vectors_the_bits_are_the_same(monkeypatch):
     _jit.words.cache_clear()
     _jit.compiled.cache_clear()
     monkeypatch.setattr(kernels, "_ready", {})
+    monkeypatch.setattr(kernels, "_checked", {})
     try:
         assert _jit.words().__name__.endswith("_plain")
         found = everything(z, b, g)

@@ -327,6 +327,45 @@ def test_what_the_forward_pass_refuses(backend, case):
     assert (packed == 7).all()
 
 
+@pytest.mark.parametrize("case", REFUSED_FORWARD)
+def test_what_is_compiled_is_refused_all_the_same(case):
+    """Loops that are ready check shapes and overlap by themselves, and leave what does not fit to the sentences."""
+    if _jit.missing():
+        pytest.skip(_jit.missing())
+    kernels.bias_relu_forward(Z, BIAS)
+    test_what_the_forward_pass_refuses("numba", case)
+
+
+def test_small_arrays_that_are_right_go_the_quick_way(monkeypatch):
+    if _jit.missing():
+        pytest.skip(_jit.missing())
+    z, b, g = drawn((6, 40), np.float32)
+    expected = [*everything(z, b, g), *kernels.residual_relu(z, g, b)]
+    for check in ("forward", "backward", "given"):
+        monkeypatch.setattr(kernels.checks, check, lambda *arguments: pytest.fail("the long way"))
+    out, dz = z.copy(), g.copy()
+    found = [*kernels.bias_relu_forward(out, b, out=out), *kernels.relu_backward(dz, expected[1], out=dz)]
+    found += [*kernels.count_units(out), *kernels.residual_relu(z, g, b)]
+    for ours, theirs in zip(found, expected, strict=True):
+        assert_same_bits(ours, theirs)
+
+
+@pytest.mark.parametrize("words", [1, 7, 16, 21])
+def test_rows_of_a_mask_are_counted_bit_by_bit(words):
+    if _jit.missing():
+        pytest.skip(_jit.missing())
+    from minirelu.kernels import _columns
+
+    rng = np.random.default_rng(words)
+    for rows in (1, 6, 7, 8, 64, 128, 255):
+        packed = rng.integers(0, 2**32, (rows + 2) * words, np.uint32)
+        packed[-words - 1] = 2**32 - 1
+        counted = np.full(32 * words + 2, 9, np.uint8)
+        _columns.count(packed, words, rows, words, counted, 1)
+        bits = np.unpackbits(packed.view(np.uint8).reshape(rows + 2, -1), axis=1, bitorder="little")
+        assert_array_equal(counted, [9, *bits[1:-1].sum(axis=0), 9])
+
+
 @pytest.mark.parametrize(
     ("arguments", "outputs", "error", "sentence"),
     [
@@ -428,7 +467,8 @@ def test_the_compiled_loops_are_true_in_plain_python_too(in_place, streaming):
     given, y = z.copy(), np.empty_like(z)
     packed, active, nonfinite = np.empty((1, rows, 2), np.uint32), np.empty((1, 33), np.int64), np.empty((1, 33), np.int64)
     y = given if in_place else y
-    forward(given, b, y, packed, active, nonfinite, z, np.empty((0, 0), np.uint8), -1, -1)
+    with np.errstate(invalid="ignore"):  # 0·inf is how the loops notice an infinity
+        forward(given, b, y, packed, active, nonfinite, z, np.empty((0, 0), np.uint8), -1, -1)
     assert_forward((y, packed, active, nonfinite), z, b)
     given = g.copy()
     dz, db = given if in_place else np.empty_like(g), np.empty((1, 1, 33))
