@@ -8,12 +8,13 @@ import numpy as np
 import pytest
 import sweep_work
 from numpy.testing import assert_allclose, assert_array_equal
-from test_study import TINY, changed, train_all
+from test_study import TINY, changed
 from test_train_mlp import NETS, arrays, assert_same, make, picked
 from typer.testing import CliRunner
 
 from minirelu import cli, kernels, sweep, train
 from minirelu.errors import BackendUnavailableError
+from minirelu.experiments import study
 from minirelu.kernels import _train_mlp_cuda, philox
 from minirelu.kernels.optimiser_step import RULES
 from minirelu.kernels.train_mlp import Net
@@ -270,15 +271,18 @@ def test_a_planted_fault_is_found_in_nearly_any_schedule(name):
     assert found >= 15
 
 
-def test_a_study_on_the_gpu():
-    plan = changed(TINY, steps=10, every=5, depths=(2,), rules=TINY.rules[:2], shard_replicas=1)
-    assert len(changed(plan, device="cuda").shards()) == 2 < len(plan.shards())  # all replicas of a rule fill the card
+@pytest.mark.parametrize("asked", [{"device": "cuda"}, {"kernels": "cuda"}])
+def test_a_study_on_the_gpu(tmp_path, monkeypatch, asked):
+    monkeypatch.setattr(running, "Processes", sweep_work.Serial)
+    plan, rest = changed(TINY, steps=10, every=5, depths=(2,), gammas=(1e-3,)), {"kernels": "reference"}
     with cuda_on_cpu.installed():
-        found = train_all(changed(plan, device="cuda"))
-    right = train_all(changed(plan, kernels="reference"))
-    assert found.keys() == right.keys()
-    for name, outcome in found.items():
-        for ours, theirs in zip(outcome.course, right[name].course, strict=True):
+        study.run(changed(plan, **asked), tmp_path / "cuda")
+    study.run(changed(plan, **rest), tmp_path / "cpu")
+    found, right = (study.collect(plan, tmp_path / name) for name in ("cuda", "cpu"))
+    assert {o.backend for o in found} == {"cuda"}
+    assert {o.backend for o in right} == {"engine"}
+    for outcome, other in zip(found, right, strict=True):
+        for ours, theirs in zip(outcome.course, other.course, strict=True):
             assert (ours.step, ours.layers) == (theirs.step, theirs.layers)
             assert_allclose(ours.mse, theirs.mse, rtol=1e-4)
 
