@@ -93,7 +93,7 @@ def study(
         plan = plans.from_options({name: given[name] for name in plans.OPTIONS}, paper)
         plans.check_machine(plan)
         found = data_sets.read(plan.data, plan.target)
-        plan.grid()
+        experiment.check(plan)
         check_place(str(out), FIGURE_BYTES)
         if fresh:
             folder.clear(out)

@@ -120,6 +120,8 @@ def test_another_study_in_the_folder_is_kept_and_fresh_removes_all(no_figures):
     assert pl.read_parquet("both/results.parquet")["dtype"].unique().to_list() == ["float64"]
     assert "6 finished trainings were found; none left to do." in words(invoke(*arguments))
     assert pl.read_parquet("both/results.parquet").equals(first)
+    assert "batch = 2000: gaussian has 1000 rows" in words(invoke("--fresh", "--batch", "2000", *arguments))
+    assert len(list(Path("both/results-2").iterdir())) == 2  # refused before anything is removed
     assert "were found" not in words(invoke("--fresh", *arguments))
     assert len(list(Path("both/results-2").iterdir())) == 1
 

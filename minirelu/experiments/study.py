@@ -165,6 +165,11 @@ class Outcome(NamedTuple):
 # ------------------------------------------------------------------------------------------------------ through a sweep
 
 
+def check(plan: Plan) -> None:
+    """Raises `GridError` for what cannot be trained, on this data too, before anything is done."""
+    shards.load_sets(plan.grid().runs())
+
+
 def run(
     plan: Plan,
     out: str | os.PathLike[str],
