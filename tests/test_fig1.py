@@ -80,6 +80,15 @@ def test_what_was_not_run_says_why():
     assert len(found) == 20
 
 
+def test_where_sgd_has_no_rate_the_rest_is_told():
+    columns = made(lambda name, rule, gamma: 0.3 * (rule == "sgd" and gamma == 1.0))
+    gone = (columns["optimizer"] == "sgd") & (columns["gamma"] == fig1.SGD_GAMMAS[-1])
+    columns = {name: column[~gone] for name, column in columns.items()}
+    (found,) = (f for f in fig1.findings(columns, {}) if "Airfoil: dead share with SGD" in f.claim.text)
+    assert found.verdict == "not run"
+    assert found.why.startswith("at γ = 100 SGD diverged at every rate tried, or was not run; elsewhere at most 0.30")
+
+
 def test_diverged_runs_are_left_out():
     columns = made(papers)
     columns["dead_share"][0] = np.nan

@@ -196,7 +196,7 @@ def findings(columns: Columns, reasons: dict[str, str]) -> list[Finding]:
     found = []
     for name in FULL.data:
         why = reasons.get(name, "no runs of this size with at least two seeds are in the folder")
-        found += [f if f.verdict != NOT_RUN else not_run(f.claim, why) for f in _found(columns, name)]
+        found += [f if f.verdict != NOT_RUN else not_run(f.claim, f.why or why) for f in _found(columns, name)]
     return found
 
 
@@ -212,8 +212,13 @@ def _found(columns: Columns, name: str) -> list[Finding]:
 def _sgd(columns: Columns, name: str, claim: Claim) -> Finding:
     """The γ with the largest dead share decides."""
     shares = {gamma: at(columns, name, "sgd", gamma)[0] for gamma in SGD_GAMMAS}
-    if any(e.n < 2 for e in shares.values()):
+    missing = [gamma for gamma, e in shares.items() if e.n < 2]
+    if len(missing) == len(shares):
         return not_run(claim, "")
+    if missing:
+        where = ", ".join(f"{gamma:g}" for gamma in missing)
+        most = max((e for e in shares.values() if e.n > 1), key=lambda e: e.mean)
+        return not_run(claim, f"at γ = {where} SGD diverged at every rate tried, or was not run; elsewhere at most {said(most)}")
     gamma = max(shares, key=lambda g: shares[g].mean)
     own = (columns["data"] == name) & (columns["optimizer"] == "sgd") & (columns["gamma"] == gamma)
     ours = f"largest at γ = {gamma:g} (lr {columns['lr'][own][0]:g}): {said(shares[gamma])}"
