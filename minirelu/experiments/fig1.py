@@ -218,7 +218,8 @@ def _sgd(columns: Columns, name: str, claim: Claim) -> Finding:
     if missing:
         where = ", ".join(f"{gamma:g}" for gamma in missing)
         most = max((e for e in shares.values() if e.n > 1), key=lambda e: e.mean)
-        return not_run(claim, f"at γ = {where} SGD diverged at every rate tried, or was not run; elsewhere at most {said(most)}")
+        why = f"at γ = {where} SGD diverged at every rate tried, or was not run"
+        return not_run(claim, f"{why}; elsewhere at most {said(most)}")
     gamma = max(shares, key=lambda g: shares[g].mean)
     own = (columns["data"] == name) & (columns["optimizer"] == "sgd") & (columns["gamma"] == gamma)
     ours = f"largest at γ = {gamma:g} (lr {columns['lr'][own][0]:g}): {said(shares[gamma])}"
