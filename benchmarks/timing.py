@@ -34,11 +34,13 @@ def interleaved(
     seconds: float = 2e-3,
     flush: Call | None = None,
     slow: frozenset[str] = frozenset(),
+    settle: bool = True,
 ) -> dict[str, np.ndarray]:
     """Seconds a call of each candidate in each round; a round calls each for about `seconds`, in rotated order.
 
-    With `flush`, which empties the caches, or `seconds=0`, each is called once a round and not warmed up before. Those
-    named in `slow` are timed in the rounds 0, SLOW, 2·SLOW, … alone, and have so many times fewer entries.
+    With `flush`, which empties the caches, or `seconds=0`, each is called once a round. Without `flush` it is called once
+    untimed before, to `settle`: else it would also pay for what the one before it left in the caches to be written back.
+    Those named in `slow` are timed in the rounds 0, SLOW, 2·SLOW, … alone, and have so many times fewer entries.
     """
     counts = {name: _calls(call, seconds) if seconds and not flush else 1 for name, call in candidates.items()}
     times: dict[str, list[float]] = {name: [] for name in candidates}
@@ -50,6 +52,8 @@ def interleaved(
                 continue
             if flush:
                 flush()
+            elif settle:
+                candidates[name]()
             times[name].append(_time(candidates[name], counts[name]))
     return {name: np.array(found) for name, found in times.items()}
 
@@ -66,7 +70,7 @@ def plan(
     cost = {name: _time(call, 1) for name, call in candidates.items()}
     slow = frozenset(name for name, once in cost.items() if once > max(SLOW * min(cost.values()), seconds))
     a_round = sum(
-        (max(once, 0 if flush else seconds) + overhead) / (SLOW if name in slow else 1) for name, once in cost.items()
+        (once + (overhead if flush else max(once, seconds))) / (SLOW if name in slow else 1) for name, once in cost.items()
     )
     return SLOW * round(min(max(budget / a_round, 15), 100) / SLOW) + 1, slow
 

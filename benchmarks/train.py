@@ -126,7 +126,7 @@ def _timed(case: Case, rounds: int, pool: Processes) -> dict[str, Any]:
             call()
         once[name] = time.perf_counter() - start
     slow = frozenset(name for name, seconds in once.items() if seconds > 2 * SLOW * once[OWN])
-    times = interleaved(calls, rounds, seconds=0, slow=slow)
+    times = interleaved(calls, rounds, seconds=0, slow=slow, settle=False)
     rows = [{"candidate": name, "seconds": [round(float(t), 6) for t in seconds]} for name, seconds in times.items()]
     return {**case._asdict(), "rows": rows}
 
@@ -165,7 +165,7 @@ def _against_steps(quick: bool) -> list[dict[str, Any]]:
     found = []
     for steps in counts:
         call = training.minirelu(training.make(PAPER, "adam", 16, steps), cores())
-        times = interleaved({OWN: call}, 3, seconds=0)[OWN]
+        times = interleaved({OWN: call}, 3, seconds=0, settle=False)[OWN]
         found.append({"steps": steps, "seconds": [round(float(t), 6) for t in times]})
     return found
 

@@ -2,35 +2,41 @@
 
 Seven rows are added to three digits by carry-save adders, and these to the eight digits of the sums so far: 42 operations
 on 64 bytes count 7 × 512 units (Muła, Kurz and Lemire 2018, "Faster population counts using AVX2 instructions", §3, for the
-adders; Klarqvist, Muła and Lemire 2019, for columns). The mask was just written and is in the cache.
+adders; Klarqvist, Muła and Lemire 2019, for columns).
+
+A kernel adds the rows of its mask as it writes them. Where data streams past, it does so `GROUP` rows at a time: the rows are
+still in the first cache, and memory hardly waits, as the hardware has asked for the next lines of the input meanwhile.
 
 Imported at the first use of a compiled kernel, as it needs Numba.
 """
 
 import numba
-import numpy as np
 
 from ._jit import words
 from .mask import BITS
 
 lanes = words()
 DIGITS = 8  # for up to 255 rows
+GROUP = 28  # rows; a multiple of the adders' seven
 
 
 @numba.njit
-def count(mask, first, rows, step, counters, offset):
-    """counters[offset + j] = how many of `rows` rows, `step` words each and the first one at word `first`, have bit j set."""
+def add(mask, first, rows, step, planes):
+    """planes += the bits of `rows` rows, `step` words each and the first one at word `first`: plane p has the digits of 2ᵖ."""
     n, w = lanes.width(mask), 0
-    digits = np.empty(DIGITS * n, np.uint32)
     while w + n <= step:
-        _add(lanes.load, mask, first + w, rows, step, digits, n)
-        for k in range(n):
-            lanes.spell(digits, k, n, counters, offset + (w + k) * BITS)
+        _add(lanes.load, mask, first + w, rows, step, planes, w)
         w += n
     while w < step:
-        _add(lanes.one, mask, first + w, rows, step, digits, 1)
-        lanes.spell(digits, 0, 1, counters, offset + w * BITS)
+        _add(lanes.one, mask, first + w, rows, step, planes, w)
         w += 1
+
+
+@numba.njit
+def spell(planes, step, counters, offset):
+    """counters[offset + j] = the number whose digits are the bits j of the planes."""
+    for w in range(step):
+        lanes.spell(planes, w, step, counters, offset + w * BITS)
 
 
 @numba.njit
@@ -41,10 +47,12 @@ def _full(a, b, c):
 
 
 @numba.njit
-def _add(load, mask, at, rows, step, digits, n):
-    """The digits of the sums of the rows, in the words that `load` takes at once."""
+def _add(load, mask, at, rows, step, planes, w):
+    """The same for the words that `load` takes at once."""
     none = lanes.unlike(load(mask, at), load(mask, at))
-    d0, d1, d2, d3, d4, d5, d6, d7 = none, none, none, none, none, none, none, none
+    d0, d1, d2, d3 = load(planes, w), load(planes, w + step), load(planes, w + 2 * step), load(planes, w + 3 * step)
+    d4, d5, d6 = load(planes, w + 4 * step), load(planes, w + 5 * step), load(planes, w + 6 * step)
+    d7 = load(planes, w + 7 * step)
     end = at + rows * step
     while at < end:
         if at + 7 * step <= end:
@@ -64,11 +72,11 @@ def _add(load, mask, at, rows, step, digits, n):
         d5, carry = _full(d5, carry, none)
         d6, carry = _full(d6, carry, none)
         d7, carry = _full(d7, carry, none)
-    lanes.store(d0, digits, 0)
-    lanes.store(d1, digits, n)
-    lanes.store(d2, digits, 2 * n)
-    lanes.store(d3, digits, 3 * n)
-    lanes.store(d4, digits, 4 * n)
-    lanes.store(d5, digits, 5 * n)
-    lanes.store(d6, digits, 6 * n)
-    lanes.store(d7, digits, 7 * n)
+    lanes.store(d0, planes, w)
+    lanes.store(d1, planes, w + step)
+    lanes.store(d2, planes, w + 2 * step)
+    lanes.store(d3, planes, w + 3 * step)
+    lanes.store(d4, planes, w + 4 * step)
+    lanes.store(d5, planes, w + 5 * step)
+    lanes.store(d6, planes, w + 6 * step)
+    lanes.store(d7, planes, w + 7 * step)

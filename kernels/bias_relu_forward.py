@@ -59,6 +59,8 @@ def numba(njit, lanes, streaming, residual=False, counting=True):
         width = lanes.width(z)
         padded = units + SPARE
         on = np.empty((replicas * chunks, padded), scratch.dtype) if begin < 0 else scratch  # the active rows of each task
+        group = columns.GROUP if streaming else ROWS
+        planes = np.empty(columns.DIGITS * words, np.uint32)
         flag = padded - 1  # the column that says whether a task met an infinity or a NaN
 
         def some(load, r, o, j):  # the units that `load` takes at once, from number j of the row at o
@@ -80,39 +82,44 @@ def numba(njit, lanes, streaming, residual=False, counting=True):
             last = min(rows, first + ROWS)
             nought, odd = lanes.zeros(z), lanes.zeros(z)  # Σ 0·v is NaN as soon as one v is infinite or NaN
             strange = np.uint32(0)
-            for i in range(first, last):
-                o, m = (r * rows + i) * units, (r * rows + i) * words
-                for w in range(units // BITS):
-                    word = np.uint32(0)
-                    for k in range(0, BITS, width):
-                        if streaming:
-                            lanes.prefetch(z, o + w * BITS + k + AHEAD // z.itemsize)
-                        v = some(lanes.load, r, o, w * BITS + k)
-                        word |= bits(v, k)
-                        if counting:
+            planes[:] = 0
+            for start in range(first, last, group):
+                stop = min(last, start + group)
+                for i in range(start, stop):
+                    o, m = (r * rows + i) * units, (r * rows + i) * words
+                    for w in range(units // BITS):
+                        word = np.uint32(0)
+                        for k in range(0, BITS, width):
+                            if streaming:
+                                lanes.prefetch(z, o + w * BITS + k + AHEAD // z.itemsize)
+                            v = some(lanes.load, r, o, w * BITS + k)
+                            word |= bits(v, k)
+                            if counting:
+                                odd = lanes.fma(v, nought, odd)
+                        packed[m + w] = word
+                    if units % BITS:
+                        word, j = np.uint32(0), units // BITS * BITS
+                        while j + width <= units:
+                            v = some(lanes.load, r, o, j)
+                            word |= bits(v, j)
                             odd = lanes.fma(v, nought, odd)
-                    packed[m + w] = word
-                if units % BITS:
-                    word, j = np.uint32(0), units // BITS * BITS
-                    while j + width <= units:
-                        v = some(lanes.load, r, o, j)
-                        word |= bits(v, j)
-                        odd = lanes.fma(v, nought, odd)
-                        j += width
-                    if width > 1 and j + width // 2 <= units:
-                        h = some(lanes.half, r, o, j)
-                        word |= bits(h, j)
-                        strange |= lanes.bits(lanes.huge(h))
-                        j += width // 2
-                    while j < units:
-                        x = some(lanes.one, r, o, j)
-                        word |= bits(x, j)
-                        strange |= lanes.bits(lanes.huge(x))
-                        j += 1
-                    packed[m + words - 1] = word
+                            j += width
+                        if width > 1 and j + width // 2 <= units:
+                            h = some(lanes.half, r, o, j)
+                            word |= bits(h, j)
+                            strange |= lanes.bits(lanes.huge(h))
+                            j += width // 2
+                        while j < units:
+                            x = some(lanes.one, r, o, j)
+                            word |= bits(x, j)
+                            strange |= lanes.bits(lanes.huge(x))
+                            j += 1
+                        packed[m + words - 1] = word
+                if counting:
+                    columns.add(packed, (r * rows + start) * words, stop - start, words, planes)
             if counting:
                 on[task, flag] = (strange | lanes.bits(lanes.huge(odd))) != 0
-                columns.count(packed, (r * rows + first) * words, last - first, words, on, task * padded)
+                columns.spell(planes, words, on, task * padded)
         met = 0
         for r in range(replicas if begin < 0 or end < 0 else 0):
             active[r] = 0

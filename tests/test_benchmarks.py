@@ -70,6 +70,15 @@ def test_interleaved_times_every_candidate_in_every_round():
     assert min(calls.values()) >= 50
 
 
+def test_each_candidate_is_called_once_untimed_before_it_is_timed():
+    log = []
+    candidates = {name: lambda name=name: log.append(name) for name in "ab"}
+    timing.interleaved(candidates, rounds=2, seconds=0)
+    assert "".join(log) == "aabb" + "bbaa"
+    timing.interleaved(candidates, rounds=1, seconds=0, settle=False)
+    assert "".join(log[8:]) == "ab"
+
+
 def test_a_cold_run_flushes_before_every_call_and_calls_the_slow_ones_rarely():
     log = []
     candidates = {name: lambda name=name: log.append(name) for name in "abc"}

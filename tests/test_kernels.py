@@ -361,7 +361,11 @@ def test_rows_of_a_mask_are_counted_bit_by_bit(words):
         packed = rng.integers(0, 2**32, (rows + 2) * words, np.uint32)
         packed[-words - 1] = 2**32 - 1
         counted = np.full(32 * words + 2, 9, np.uint8)
-        _columns.count(packed, words, rows, words, counted, 1)
+        planes = np.zeros(_columns.DIGITS * words, np.uint32)
+        some = min(rows, _columns.GROUP)  # the first rows of a task, then the rest
+        _columns.add(packed, words, some, words, planes)
+        _columns.add(packed, (1 + some) * words, rows - some, words, planes)
+        _columns.spell(planes, words, counted, 1)
         bits = np.unpackbits(packed.view(np.uint8).reshape(rows + 2, -1), axis=1, bitorder="little")
         assert_array_equal(counted, [9, *bits[1:-1].sum(axis=0), 9])
 
