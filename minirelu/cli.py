@@ -15,7 +15,6 @@ from typing import Annotated
 try:
     import typer
     from rich.console import Console
-    from rich.progress import Progress
 except ImportError as error:
     sys.exit(f"The command line needs typer and rich ({error}); install them with: pip install 'minirelu[lab]'")
 
@@ -30,7 +29,7 @@ from .experiments.figures import dead_and_error, dead_over_time
 from .experiments.summary import paragraph, summary
 from .files import check_place
 from .sweep.processes import CORES
-from .terminal import again, check_installed, fail, print_table, say, spoken
+from .terminal import again, check_installed, fail, print_table, progress, say, spoken
 
 app = typer.Typer(add_completion=False, no_args_is_help=True, help="The laboratory for the dying ReLU.")
 app.add_typer(cli_sweep.app, name="sweep")
@@ -139,7 +138,7 @@ def reproduce(
     out: Annotated[Path, typer.Option(help="Folder for name.png, .svg, .parquet (the numbers), and the runs.")] = Path(
         "figures"
     ),
-    workers: Annotated[int, typer.Option(help="Processes.", min=1)] = 2,
+    workers: Annotated[int, typer.Option(help="Processes.", min=1)] = CORES,
     quick: Annotated[bool, typer.Option("--quick", help="Nets: fewer steps and seeds, some minutes.")] = False,
     data: Annotated[str | None, typer.Option(help="Nets: data sets by commas.", show_default="the paper's four")] = None,
     seeds: Annotated[int | None, typer.Option(help="Nets: seeds a setting.", show_default="8; fig6: 4", min=1)] = None,
@@ -163,11 +162,8 @@ def reproduce(
         for name in dict.fromkeys(names):
             size = figures.sized(name, quick, data, seeds=seeds, steps=steps, **open_)
             _foretell(console, figures.predicted(name, out / "runs", size), workers)
-            with Progress(console=console, disable=not console.is_terminal) as bar:
-                task = bar.add_task(name, total=None)
-                columns = figures.numbers(
-                    name, out / "runs", workers, lambda done, total: bar.update(task, completed=done, total=total), size
-                )
+            with progress(console) as show:
+                columns = figures.numbers(name, out / "runs", workers, functools.partial(show, name=name), size)
             module = {**figures.FIGURES, **figures.NETWORKS}[name]
             for sentence in module.sentences(columns):
                 console.print(sentence, markup=False, highlight=False)
@@ -189,9 +185,9 @@ def report(
     out: Annotated[Path, typer.Option(help="Folder for report.html, report.json, and the runs.")] = Path("report"),
     quick: Annotated[bool, typer.Option("--quick", help="Every claim with fewer steps and seeds, under 10 minutes.")] = False,
     train: Annotated[bool, typer.Option("--train/--no-train", help="Train what is missing, or report what is there.")] = True,
-    workers: Annotated[int, typer.Option(help="Processes.", min=1)] = 2,
+    workers: Annotated[int, typer.Option(help="Processes.", min=1)] = CORES,
 ) -> None:
-    """Measure every claim of the paper that is not measured yet, and write one page about all of them."""
+    """Measure every claim of the paper that is not measured yet, and the known causes of dying ReLU; write one page."""
     from .experiments import report as reports
 
     console = Console()
@@ -200,10 +196,9 @@ def report(
         found = []
         if train:
             _foretell(console, reports.predicted(out / "runs", quick), workers, ", besides the causes")
-        with Progress(console=console, disable=not console.is_terminal) as bar:
-            task = bar.add_task("", total=None)
-            show = lambda name, done, total: bar.update(task, description=name, completed=done, total=total)
-            for part in reports.parts(out / "runs", quick, workers, show, train):
+        with progress(console) as show:
+            on_progress = lambda name, done, total: show(done, total, name)
+            for part in reports.parts(out / "runs", quick, workers, on_progress, train):
                 found.append(part)
                 for f in part.findings:
                     said = f"{f.ours}; n = {f.n:,}" if f.n else f.why or f.ours

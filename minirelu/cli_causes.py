@@ -8,13 +8,12 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 from rich.console import Console
-from rich.progress import Progress
 from rich.table import Table
 
 from . import data as data_sets
 from .files import check_place, write_atomically
 from .sweep.processes import CORES
-from .terminal import print_table, say, spoken
+from .terminal import print_table, progress, say, spoken
 
 if TYPE_CHECKING:
     from .causes.recipe import Recipe
@@ -43,9 +42,7 @@ def causes(
     with spoken(console, out):
         size = _sized(bench.QUICK if quick else bench.FULL, data, seeds, steps)
         check_place(out, ROOM)
-        with Progress(console=console, disable=not console.is_terminal) as bar:
-            task = bar.add_task("trainings", total=None)
-            show = lambda done, total: bar.update(task, completed=done, total=total)
+        with progress(console) as show:
             bench.train(out / "runs", size, workers, show, remedies)
         rows = bench.collect(out / "runs", size)
         for rule, name in words.RULE_NAMES.items():
@@ -142,9 +139,7 @@ def diagnose(
         say(console, f"{table.note}. {_described(recipe)}; {steps:,} steps, {seeds} seeds.")
         if saved is not None:
             say(console, _counted(saved, recipe, table))
-        with Progress(console=console, disable=not console.is_terminal) as bar:
-            task = bar.add_task("trainings", total=None)
-            show = lambda done, total: bar.update(task, completed=done, total=total)
+        with progress(console) as show:
             found = diagnosis.diagnose(table.X, table.y, recipe, steps, range(seeds), alarm, show)
         for sentence in diagnosis.sentences(found):
             say(console, sentence)

@@ -18,9 +18,9 @@ FLOORS = {
     "tensor": 3,
     **dict.fromkeys(["init", "nn", "losses", "optim", "checkpoint"], 4),
     **dict.fromkeys(["monitor", "train", "testing", "scalers", "pop_art", "theory", "data"], 5),
-    "sweep": 6,
+    **dict.fromkeys(["sweep", "terminal"], 6),
     **dict.fromkeys(["experiments", "causes"], 7),
-    **dict.fromkeys(["cli", "cli_causes", "cli_sweep", "terminal", "__main__"], 8),
+    **dict.fromkeys(["cli", "cli_causes", "cli_sweep", "__main__"], 8),
 }
 BESIDE = {"scalers", "theory", "data"}  # on NumPy (and SciPy) alone: of minirelu they know floor 0
 

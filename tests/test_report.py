@@ -63,6 +63,12 @@ def test_the_page_is_whole_escaped_and_self_contained():
         assert word in text
 
 
+def test_claims_that_are_not_the_papers_are_counted_apart():
+    text = page.page([part(), part("in part"), part("not run")._replace(paper=False)], quick=False)
+    assert "minirelu.\n2 claims: 1 reproduced, 0 not reproduced, 1 in part, 0 not run." in text
+    assert "dying ReLU: 1 claim: 0 reproduced, 0 not reproduced, 0 in part, 1 not run." in text
+
+
 def test_quick_verdicts_say_so():
     text = page.page([part(), part("not run")], quick=True)
     assert "reproduced (quick)" in text

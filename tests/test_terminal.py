@@ -87,3 +87,25 @@ def test_the_help_shows_the_defaults():
     said = " ".join(CliRunner().invoke(cli.app, ["study", "--help"], env={"COLUMNS": "200"}).output.split())
     for default in ("(diabetes)", "(all but the last)", "(60000)", "(its own)"):
         assert f"[default: {default}]" in said
+
+
+def test_progress_without_a_terminal_is_a_line_now_and_then_and_at_the_end(monkeypatch):
+    now = [0.0]
+    monkeypatch.setattr(terminal.time, "monotonic", lambda: now[0])
+
+    def run(console):
+        with terminal.progress(console) as show:
+            for done in range(4):
+                now[0] += 6
+                show(done, 3, "fig6")
+
+    assert printed(run, 80).splitlines() == ["fig6: 1 of 3", "fig6: 3 of 3"]
+
+
+def test_progress_in_a_terminal_is_a_bar():
+    def run(console):
+        with terminal.progress(console) as show:
+            show(1, 4, "fig6")
+
+    assert "fig6" in (said := printed(run, 80, tty=True))
+    assert "25%" in said

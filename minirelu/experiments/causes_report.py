@@ -40,7 +40,8 @@ def part(folder: Path, size: Size, workers: int, on_progress: Callable[[str, int
     command = f"minirelu causes{' --quick' * (size == causes.QUICK)} --out {shlex.quote(str(folder))}"
     if not rows:
         why = "not trained in this folder" if there else "; ".join(reasons.values())
-        return Part("causes", TITLE, [not_run(claim, why) for claim in causes_words.claims()], command, 0.0)
+        return Part("causes", TITLE, [not_run(claim, why) for claim in causes_words.claims()], command, 0.0, paper=False)
     found = causes_words.findings(rows)
     note = f"{size.seeds} seeds on each of {', '.join(there)}; {size.steps:,} steps, five times as many for the target scale."
-    return Part("causes", TITLE, found, command, time.perf_counter() - start, note, png(causes_figures.responses(rows)), SHOWS)
+    picture = png(causes_figures.responses(rows))
+    return Part("causes", TITLE, found, command, time.perf_counter() - start, note, picture, SHOWS, paper=False)

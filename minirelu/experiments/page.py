@@ -62,8 +62,9 @@ COLUMNS = (
 
 def page(parts: Sequence[Part], quick: bool) -> str:
     """The page. Everything that is not ours to write as HTML is escaped."""
-    counts = Counter(f.verdict for part in parts for f in part.findings)
-    total = ", ".join(f"{counts[verdict]} {verdict}" for verdict in VERDICTS)
+    of_paper = _total([f for part in parts if part.paper for f in part.findings])
+    others = [f for part in parts if not part.paper for f in part.findings]
+    besides = f"\nBesides, what is commonly said of causes of dying ReLU: {_total(others)}." if others else ""
     said = "<strong>Quick form:</strong> fewer steps and seeds than the paper; a verdict here is a first look."
     kind = f"<p>{said}</p>" if quick else ""
     return f"""<!DOCTYPE html>
@@ -78,7 +79,7 @@ def page(parts: Sequence[Part], quick: bool) -> str:
 <main>
 <h1>The effect of target normalization and momentum on dying ReLU: what we find</h1>
 <p>The claims of arXiv 2005.06195, measured again by minirelu.
-{sum(counts.values())} claims: {total}.</p>
+{of_paper}.{besides}</p>
 {kind}
 <p class="soft">n is the number of independent runs (nets, or starts); brackets are 95 % intervals.
 <em>Reproduced</em>: the whole interval is where the claim says; <em>not reproduced</em>: none of it; <em>in part</em>: some
@@ -89,6 +90,11 @@ of it. A calculation without chance has n = 0 and no interval.</p>
 </body>
 </html>
 """
+
+
+def _total(findings: Sequence[Finding]) -> str:
+    counts = Counter(f.verdict for f in findings)
+    return f"{len(findings)} claim{'s' * (len(findings) != 1)}: {', '.join(f'{counts[verdict]} {verdict}' for verdict in VERDICTS)}"
 
 
 def _contents(parts: Sequence[Part]) -> str:

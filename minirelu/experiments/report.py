@@ -55,6 +55,7 @@ class Part(NamedTuple):
     note: str = ""
     picture: bytes = b""
     shows: str = ""
+    paper: bool = True  # whether its claims are the paper's
 
 
 OnPart = Callable[[str, int, int], object]

@@ -12,7 +12,6 @@ import math
 import multiprocessing
 import signal
 import threading
-import time
 import warnings
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor
@@ -31,6 +30,7 @@ from ..data.table import nearest
 from ..files import write_atomically
 from ..sweep import Progress, Status
 from ..sweep.grid import Run
+from ..terminal import seldom
 from .figures import MARKERS, draw_line, plain, style, times
 from .screen import interval, letter, short
 from .summary import Estimate, error_estimate, estimate
@@ -38,7 +38,6 @@ from .summary import Estimate, error_estimate, estimate
 if TYPE_CHECKING:
     from polars import DataFrame
 
-PLAIN_EVERY = 10.0  # seconds between two plain lines
 NEEDED = (*Run._fields, "dead_share", "mse")  # columns of what is shown
 DRAWN = 12  # lines of a figure, at most
 
@@ -60,13 +59,10 @@ def progress(console: Console) -> Iterator[Callable[[Progress], None]]:
 
 
 def _plainly(console: Console) -> Callable[[Progress], None]:
-    last = time.monotonic()
+    due = seldom()
 
     def show(p: Progress) -> None:
-        nonlocal last
-        ended = p.shards_done + p.failed == p.shards
-        if ended or time.monotonic() - last >= PLAIN_EVERY:
-            last = time.monotonic()
+        if due(p.shards_done + p.failed == p.shards):
             console.print(f"{100 * p.done / p.runs:.0f} %, {_said(p)}", highlight=False, soft_wrap=True)
 
     return show
