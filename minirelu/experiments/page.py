@@ -94,7 +94,8 @@ of it. A calculation without chance has n = 0 and no interval.</p>
 
 def _total(findings: Sequence[Finding]) -> str:
     counts = Counter(f.verdict for f in findings)
-    return f"{len(findings)} claim{'s' * (len(findings) != 1)}: {', '.join(f'{counts[verdict]} {verdict}' for verdict in VERDICTS)}"
+    counted = ", ".join(f"{counts[verdict]} {verdict}" for verdict in VERDICTS)
+    return f"{len(findings)} claim{'s' * (len(findings) != 1)}: {counted}"
 
 
 def _contents(parts: Sequence[Part]) -> str:
