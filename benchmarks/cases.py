@@ -71,7 +71,7 @@ def _text(case: Case, name: str) -> str:
 
 def _of(kernel: str) -> Iterator[Case]:
     large, small = Case(kernel, LARGE), Case(kernel, LAYER, threads=1, seconds=1.5)
-    yield replace(large, peers=True, seconds=12)
+    yield replace(large, peers=True, seconds=20)
     if kernel != "count_units":  # which writes nothing
         yield replace(large, layout="np.empty")
     if kernel in ("bias_relu_forward", "relu_backward"):

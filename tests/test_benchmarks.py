@@ -1,5 +1,6 @@
 """The benchmarks: their statistics, rulers, jobs, tables and verdicts, and that every candidate computes the same."""
 
+import dataclasses
 import json
 import re
 from dataclasses import replace
@@ -309,6 +310,20 @@ def result():
         found = kernels.run(small, first=False, show=shown.append)
     assert shown == found["cases"]
     return found
+
+
+def test_a_kernel_that_is_measured_again_takes_its_cases_places():
+    about = {"machine": timing.machine(2), "first_calls": {"cold": 1.0}}
+    every = [{**dataclasses.asdict(case), "rows": "old"} for case in cases.all_cases()]
+    every = json.loads(json.dumps(every))  # as they are read from a file
+    again = [{**case, "rows": "new"} for case in every if case["kernel"] == "relu_backward"]
+    gone = {**every[0], "shape": [3, 3]}  # is no case any more
+    result = kernels.merged({**about, "cases": [gone, *every]}, {**about, "first_calls": {}, "cases": again[::-1]})
+    assert result["cases"] == [{**case, "rows": "new"} if case["kernel"] == "relu_backward" else case for case in every]
+    assert result["first_calls"] == {"cold": 1.0}
+    assert kernels.merged({}, {"cases": again}) == {"cases": again}
+    with pytest.raises(ValueError, match="measure everything"):
+        kernels.merged({**about, "cases": every}, {"machine": {**about["machine"], "cores": 99}, "cases": again})
 
 
 def test_a_run_has_every_candidate_with_every_time(result):
