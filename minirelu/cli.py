@@ -146,7 +146,7 @@ def reproduce(
     width: Annotated[int | None, typer.Option(help="fig6: units a layer.", show_default="200", min=1)] = None,
     batch: Annotated[int | None, typer.Option(help="fig6: rows a step.", show_default="64", min=2)] = None,
     lr: Annotated[float | None, typer.Option(help="fig6: Adam's learning rate.", show_default="0.001")] = None,
-    sgd_lr: Annotated[float | None, typer.Option(help="fig6: SGD's learning rate.", show_default="0.01")] = None,
+    sgd_lr: Annotated[float | None, typer.Option(help="fig6: SGD's learning rate.", show_default="0.001")] = None,
 ) -> None:
     """Do figures of the paper again, and say how they compare. Those that train nets resume in the same folder."""
     from .experiments import reproduce as figures
