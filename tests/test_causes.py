@@ -9,7 +9,7 @@ import pytest
 from numpy.testing import assert_allclose
 from typer.testing import CliRunner
 
-from minirelu import cli
+from minirelu import cli, data
 from minirelu.causes import cases
 from minirelu.causes.training import Outcome
 from minirelu.experiments import causes, causes_figures, causes_report, causes_words
@@ -182,6 +182,14 @@ def test_a_remedy_that_changes_nothing_is_trained_once(bench):
 def test_resuming_trains_nothing(bench, monkeypatch):
     monkeypatch.setattr("minirelu.causes.units.Processes", None)
     causes.train(bench.out / "runs", SIZE, 1, lambda *_: None)
+
+
+def test_other_numbers_under_the_name_are_other_trainings(monkeypatch):
+    of, keys = data.read("sine"), []
+    for table in (of, of._replace(y=of.y + 1)):
+        monkeypatch.setattr(data, "read", lambda *_, table=table: table)
+        keys.append({unit.key() for *_, unit in (*causes.cause_units(SIZE), *causes.remedy_units(SIZE))})
+    assert not keys[0] & keys[1]
 
 
 def test_the_report_has_the_rows(bench):

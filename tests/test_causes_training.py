@@ -100,7 +100,7 @@ def test_pop_art_moves_its_targets_and_not_what_the_net_predicts():
     assert_allclose(predicted(), before, rtol=1e-4, atol=1e-4)  # of about 7; weights are float32
 
 
-UNIT = Unit("diabetes", SMALL, 2, 20)
+UNIT = Unit("diabetes", TABLE.checksum(), SMALL, 2, 20)
 
 
 def test_units_are_kept_and_not_trained_again(tmp_path, monkeypatch):
@@ -134,5 +134,5 @@ def test_every_field_of_a_recipe_is_in_the_name_of_its_file():
     changed |= {name: 0.123 for name in BASE._fields if isinstance(getattr(BASE, name), float)} | {"batch": 7}
     assert changed.keys() == set(BASE._fields)
     keys = {UNIT._replace(recipe=BASE._replace(**{name: value})).key() for name, value in changed.items()}
-    keys |= {UNIT.key(), UNIT._replace(data="x").key(), UNIT._replace(seeds=9).key(), UNIT._replace(steps=9).key()}
+    keys |= {UNIT.key(), UNIT._replace(numbers="x").key(), UNIT._replace(seeds=9).key(), UNIT._replace(steps=9).key()}
     assert len(keys) == len(changed) + 4

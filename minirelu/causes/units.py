@@ -7,10 +7,7 @@
 from __future__ import annotations
 
 import hashlib
-import io
 import json
-import zipfile
-import zlib
 from collections.abc import Callable, Iterable
 from itertools import pairwise
 from pathlib import Path
@@ -20,25 +17,26 @@ import numpy as np
 
 from .. import data as data_sets
 from ..errors import StoreError
-from ..files import write_atomically
+from ..files import read_arrays, write_arrays
 from ..sweep.processes import Failed, Finished, Processes
 from .recipe import Recipe
 from .training import Outcome, measured, on_engine
 
-VERSION = 1  # of what a unit's numbers depend on besides the unit
+VERSION = 2  # of what a unit's numbers depend on besides the unit
 
 
 class Unit(NamedTuple):
-    """Seeds 0 to `seeds` − 1 of a recipe on a data set."""
+    """Seeds 0 to `seeds` − 1 of a recipe on a data set; `numbers` is the set's checksum: its name may come to mean others."""
 
     data: str
+    numbers: str
     recipe: Recipe
     seeds: int
     steps: int
 
     def key(self) -> str:
         """The name of its file."""
-        said = json.dumps([VERSION, self.data, self.recipe._asdict(), self.seeds, self.steps])
+        said = json.dumps([VERSION, self.numbers, self.recipe._asdict(), self.seeds, self.steps])
         return hashlib.sha256(said.encode()).hexdigest()[:20]
 
     def cost(self) -> float:
@@ -51,11 +49,13 @@ class Unit(NamedTuple):
 
 def found(unit: Unit, folder: Path) -> Outcome | None:
     """What `folder` has of it; None if nothing, or a file that cannot be read."""
-    try:
-        with np.load(io.BytesIO((folder / f"{unit.key()}.npz").read_bytes())) as arrays:
-            return Outcome(**arrays)
-    except (OSError, ValueError, TypeError, EOFError, zipfile.BadZipFile, zlib.error):
-        return None
+    arrays = read_arrays(folder / f"{unit.key()}.npz")
+    return Outcome(**arrays) if arrays is not None and arrays.keys() == set(Outcome._fields) else None
+
+
+def keep(unit: Unit, outcome: Outcome, folder: Path) -> None:
+    """Write its file, whole or not at all."""
+    write_arrays(folder / f"{unit.key()}.npz", outcome._asdict())
 
 
 def train(units: Iterable[Unit], folder: Path, workers: int, on_progress: Callable[[int, int], object]) -> None:
@@ -78,14 +78,6 @@ def train(units: Iterable[Unit], folder: Path, workers: int, on_progress: Callab
                     keep(event.task, event.answer, folder)
                     done += 1
                     on_progress(done, len(todo))
-
-
-def keep(unit: Unit, outcome: Outcome, folder: Path) -> None:
-    """Write its file, whole or not at all."""
-    write_atomically(
-        folder / f"{unit.key()}.npz",
-        lambda file: np.savez_compressed(file, **outcome._asdict()),
-    )
 
 
 def _work(unit: Unit, sets: dict[str, tuple[np.ndarray, np.ndarray]], _: Callable[[Any], object]) -> Outcome:

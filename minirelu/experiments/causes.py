@@ -16,6 +16,7 @@ from typing import NamedTuple
 
 import numpy as np
 
+from .. import data as data_sets
 from ..causes import cases
 from ..causes.cases import Cause
 from ..causes.measures import steps_to
@@ -62,22 +63,27 @@ class Row(NamedTuple):
 # ---------------------------------------------------------------------------------------------------------- trainings
 
 
+def _checksums(size: Size) -> list[tuple[str, str]]:
+    """(name, checksum) of every data set. Raises `DataError` for one that cannot be read."""
+    return [(name, data_sets.read(name).checksum()) for name in size.data]
+
+
 def cause_units(size: Size) -> Iterator[tuple[str, str, str, Unit]]:
     """(cause, rule, dose, unit): every cause at every dose, under both optimisers."""
-    for data in size.data:
+    for data, numbers in _checksums(size):
         for rule, change in RULES.items():
             for cause in cases.CAUSES:
                 for dose in cause.doses:
-                    unit = Unit(data, change(dose.recipe), size.seeds, size.steps * cause.length)
+                    unit = Unit(data, numbers, change(dose.recipe), size.seeds, size.steps * cause.length)
                     yield cause.key, rule, dose.label, unit
 
 
 def remedy_units(size: Size) -> Iterator[tuple[str, str, str, Unit]]:
     """(cause, remedy, dose, unit): every remedy, and none, against every cause at its lethal dose, under Adam."""
-    for data in size.data:
+    for data, numbers in _checksums(size):
         for cause in cases.CAUSES:
             for remedy in (cases.NONE, *cases.REMEDIES):
-                unit = Unit(data, remedy.change(cause.dose.recipe), size.seeds, size.steps * cause.length)
+                unit = Unit(data, numbers, remedy.change(cause.dose.recipe), size.seeds, size.steps * cause.length)
                 yield cause.key, remedy.key, cause.dose.label, unit
 
 
@@ -89,10 +95,13 @@ def train(folder: Path, size: Size, workers: int, on_progress: OnProgress, remed
 
 
 def collect(folder: Path, size: Size) -> list[Row]:
-    """A row for each setting and data set that is in `folder`: of doses without a remedy ("none"), then of remedies."""
+    """A row for each setting and data set that is in `folder`: of doses without a remedy ("none"), then of remedies.
+
+    Raises `DataError` for data that cannot be read.
+    """
     rows, known = [], {}
-    for data in size.data:
-        base = found(Unit(data, BASE, size.seeds, size.steps), folder)
+    for data, numbers in _checksums(size):
+        base = found(Unit(data, numbers, BASE, size.seeds, size.steps), folder)
         if base is not None:
             known[data] = goal(base)
     for cause, rule, dose, unit in cause_units(size):
