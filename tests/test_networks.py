@@ -46,3 +46,9 @@ def test_pilots_share_no_seed_with_the_results_and_are_shorter():
 
 def test_every_name_once_in_the_order_given():
     assert networks.in_order(["z", "b", "a", "b"], ["a", "c", "b"]) == ["a", "b", "z"]
+
+
+def test_a_data_set_named_twice_is_one():
+    assert networks.named("sine, airfoil,sine,", ()) == ("sine", "airfoil")
+    with pytest.raises(ValueError, match="expected names of data sets"):
+        networks.named(" ,", ("sine",))

@@ -61,7 +61,7 @@ def named(given: str | None, usual: tuple[str, ...]) -> tuple[str, ...]:
     names = usual if given is None else tuple(part.strip() for part in given.split(",") if part.strip())
     if not names:
         raise ValueError(f"--data was given {given!r}; expected names of data sets separated by commas")
-    return names
+    return tuple(dict.fromkeys(names))  # twice the same numbers are not two experiments
 
 
 class NothingToTrainError(DataError):
