@@ -210,6 +210,30 @@ def test_wrong_options_are_refused_in_a_sentence(tmp_path):
         assert words in " ".join(result.output.split())
 
 
+def invoke(*arguments):
+    result = CliRunner().invoke(cli.app, ["causes", *map(str, arguments)], env={"COLUMNS": "200"})
+    return result, " ".join(result.output.split())
+
+
+def test_a_data_set_that_was_named_must_be_there(tmp_path):
+    result, words = invoke("--data", "sine,nosuch", "--quick", "--out", tmp_path / "out")
+    assert result.exit_code == 2
+    assert "there is no data set called 'nosuch'" in words
+    assert not (tmp_path / "out").exists()
+
+
+def test_the_quick_form_says_which_of_the_usual_data_sets_it_goes_without(tmp_path, monkeypatch):
+    monkeypatch.delenv("MINIRELU_DATA", raising=False)
+    monkeypatch.setattr(causes, "QUICK", Size(("sine", "airfoil"), 2, 41))
+    monkeypatch.setattr(causes, "FULL", Size(("gaussian",), 2, 40))
+    _shorten(monkeypatch)
+    result, words = invoke("--quick", "--workers", 1, "--out", tmp_path)
+    assert result.exit_code == 0, result.output
+    assert "Left out: airfoil is read from the folder that the variable MINIRELU_DATA names, which is not set" in words
+    assert "Causes, Adam, 41 steps, on sine" in words
+    assert "**Adam**, on sine" in (tmp_path / "causes.md").read_text()
+
+
 def test_figures_of_everything_are_drawn():
     """All causes and remedies, with diverged ones among them."""
     rows = []

@@ -20,6 +20,18 @@ def test_data_that_cannot_be_had_is_named_with_the_reason(monkeypatch):
         networks.needed(["airfoil"])
 
 
+def test_what_was_named_must_be_there_and_of_the_usual_sets_what_is(monkeypatch):
+    monkeypatch.delenv("MINIRELU_DATA", raising=False)
+    usual = ("sine", "airfoil")
+    names, reasons = networks.chosen(None, usual)
+    assert names == ("sine",)
+    assert "MINIRELU_DATA" in reasons["airfoil"]
+    assert networks.chosen("sine,sine", usual) == (("sine",), {})
+    for given, own in (("sine,airfoil", usual), (None, ("airfoil",))):
+        with pytest.raises(DataError, match="MINIRELU_DATA"):
+            networks.chosen(given, own)
+
+
 def test_collect_takes_the_runs_asked_for_and_trains_none(tmp_path):
     common = {"data": "sine", "optimizer": "sgd", "lr": 0.01, "width": 3, "batch": 8, "steps": 4}
     small, large = (sweep.Grid(**common, seed=range(n)) for n in (1, 3))

@@ -25,7 +25,7 @@ from ..causes.training import Outcome
 from ..causes.units import Unit, found
 from ..causes.units import train as train_units
 from ..monitor import ALARM
-from .networks import OnProgress, Size, needed
+from .networks import OnProgress, Size
 from .summary import Estimate, error_estimate, estimate
 
 SETS = ("diabetes", "airfoil", "real_estate")
@@ -88,8 +88,7 @@ def remedy_units(size: Size) -> Iterator[tuple[str, str, str, Unit]]:
 
 
 def train(folder: Path, size: Size, workers: int, on_progress: OnProgress, remedies: bool = True) -> None:
-    """Train what is not in `folder` yet. Raises `DataError` if none of the data can be read, `StoreError` for a failure."""
-    size = size._replace(data=tuple(needed(size.data)))
+    """Train what is not in `folder` yet. Raises `DataError` for data that cannot be read, `StoreError` for a failure."""
     wanted = [unit for *_, unit in cause_units(size)]
     train_units(wanted + [unit for *_, unit in remedy_units(size)] * remedies, folder, workers, on_progress)
 

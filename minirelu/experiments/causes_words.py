@@ -20,6 +20,11 @@ RULE_NAMES = {"adam": "Adam", "sgd": "SGD"}
 CAUSE_HEADS = ("cause", "kills from", "dead, worst layer", "of it since birth", "rank", "error", "steps to goal", "n")
 
 
+def sets(rows: Sequence[Row]) -> str:
+    """The data sets that the rows are about, each once."""
+    return ", ".join(dict.fromkeys(row.data for row in rows))
+
+
 def cause_lines(rows: Sequence[Row], rule: str) -> list[tuple[str, ...]]:
     """A line a cause under a rule, over all data sets: at the dose that kills first, or else at the strongest.
 
@@ -158,14 +163,15 @@ def _found(claim: Claim, own: Sequence[Row]) -> Finding:
 
 def markdown(rows: Sequence[Row]) -> str:
     """The tables and recommendations for a document: causes under each rule, then remedies with intervals."""
-    parts = [f"**{name}**\n\n" + _grid(CAUSE_HEADS, cause_lines(rows, rule)) for rule, name in RULE_NAMES.items()]
+    over = f", on {sets(rows)}\n\n"
+    parts = [f"**{name}**{over}" + _grid(CAUSE_HEADS, cause_lines(rows, rule)) for rule, name in RULE_NAMES.items()]
     table = over_sets(rows)
     kept = [(cause, tried) for cause in cases.CAUSES if len(tried := remedied(table, cause)) > 1]
     if kept:
         heads = ("remedy", *(f"{cause.title}: {cause.dose.label}" for cause, _ in kept))
         known = [("none", "none"), *((remedy.key, remedy.title) for remedy in cases.REMEDIES)]
         lines = [(title, *(_cell(tried, key) for _, tried in kept)) for key, title in known]
-        parts += ["**Remedies**\n\n" + _grid(heads, lines), "\n".join(f"- {said}" for said in recommendations(rows))]
+        parts += [f"**Remedies**{over}" + _grid(heads, lines), "\n".join(f"- {said}" for said in recommendations(rows))]
     return "\n\n".join(parts) + "\n"
 
 

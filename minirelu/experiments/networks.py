@@ -64,6 +64,17 @@ def named(given: str | None, usual: tuple[str, ...]) -> tuple[str, ...]:
     return tuple(dict.fromkeys(names))  # twice the same numbers are not two experiments
 
 
+def chosen(given: str | None, usual: tuple[str, ...]) -> tuple[tuple[str, ...], dict[str, str]]:
+    """The data sets of an option `--data`, all of them; without it those of `usual` that can be read, and why others cannot.
+
+    Raises `DataError` for a set that was named and cannot be read, and if there is none.
+    """
+    there, reasons = present(named(given, usual))
+    if reasons and (given is not None or not there):
+        raise DataError("; ".join(reasons.values()))
+    return tuple(there), reasons
+
+
 class NothingToTrainError(DataError):
     """None of the data sets asked for can be read."""
 
