@@ -99,6 +99,18 @@ def test_verdicts_of_the_folklore():
     assert set(others) == {"not run"}
 
 
+def kills_from(shares, **options):
+    return causes_words.cause_lines(doses(shares, **options), "adam")[0][1]
+
+
+def test_the_table_says_what_the_report_says():
+    assert kills_from([0.05, 0.2, 0.6, 0.9, 0.9]) == "0.03"
+    assert kills_from([0.05, 0.1, 0.1, 0.1, 0.2]) == "does not (0.3)"  # the strongest dose
+    assert kills_from([0.05, 0.1, 0.41, 0.1, 0.2]) == "not shown (0.03)"  # the one with most dead
+    gone = [r._replace(n=0, dead=estimate([])) for r in doses([0.5] * 5)]
+    assert causes_words.cause_lines(gone, "adam")[0][1] == "diverges"
+
+
 def tried(**remedies):
     return {key: row(of, remedy=key) for key, of in remedies.items()}
 
@@ -155,7 +167,7 @@ def test_the_command_measures_draws_and_speaks(bench):
     }  # fmt: skip
     assert "Causes, Adam, 40 steps" in bench.words
     assert "Causes, SGD, 40 steps" in bench.words
-    assert re.search(r"initial bias does not \(-0\.1\) \d+ % \[", bench.words)
+    assert re.search(r"initial bias not shown \(-0\.1\) \d+ % \[", bench.words)
     assert re.search(
         r"initial bias, -0\.1: nothing tried (fits surely better|leaves surely fewer, and no worse a fit,) than no remedy",
         bench.words,

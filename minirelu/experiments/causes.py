@@ -4,7 +4,7 @@ Every cause (causes/cases.py) at every dose, under Adam and under SGD; every rem
 Deviation: folklore gives no numbers. Ours: docs/causes-and-remedies.md, with the run times.
 
 - `FULL`, `QUICK`: sizes. `train(folder, size, ...)`: what is missing. `collect(folder, size)`: `Row`s, one a setting and set.
-- `over_sets(rows)`: the same, one a setting. `killing(rows)`: the first dose that kills.
+- `over_sets(rows)`: the same, one a setting. `kills(rows)`: whether a cause does; `killing(rows)`: the first dose that does.
 - `remedied`, `hardly_kills`, `recommended`: what helps against a cause.
 """
 
@@ -182,9 +182,21 @@ def doses(rows: Iterable[Row], cause: Cause, rule: str) -> list[Row]:
     return [own[dose.label] for dose in cause.doses if dose.label in own]
 
 
+def dosed(rows: Sequence[Row]) -> list[Row]:
+    """Those of a cause's rows, healthy first, that are doses at which more than one net stayed finite."""
+    return [row for row in rows[1:] if row.dead.n > 1]
+
+
 def killing(rows: Sequence[Row]) -> Row | None:
-    """The first of a cause's rows whose dead share is above `KILLS` with its whole interval."""
-    return next((row for row in rows[1:] if row.dead.n and row.dead.low > KILLS), None)
+    """The first dose whose dead share is above `KILLS` with its whole interval."""
+    return next((row for row in dosed(rows) if row.dead.low > KILLS), None)
+
+
+def kills(rows: Sequence[Row]) -> bool | None:
+    """Whether a cause kills at some dose; not if the whole interval is below `KILLS` at every dose; None: neither is shown."""
+    if killing(rows):
+        return True
+    return False if dosed(rows) and all(row.dead.high < KILLS for row in dosed(rows)) else None
 
 
 def hardly_kills(without: Row) -> bool:

@@ -12,7 +12,7 @@ from collections.abc import Sequence
 
 from ..causes import cases
 from ..causes.diagnose import share
-from .causes import KILLS, RULES, Row, doses, hardly_kills, killing, over_sets, recommended, remedied
+from .causes import KILLS, RULES, Row, dosed, doses, hardly_kills, killing, kills, over_sets, recommended, remedied
 from .summary import Estimate
 from .verdicts import IN_PART, NOT_REPRODUCED, REPRODUCED, Claim, Finding, not_run
 
@@ -26,7 +26,8 @@ def sets(rows: Sequence[Row]) -> str:
 
 
 def cause_lines(rows: Sequence[Row], rule: str) -> list[tuple[str, ...]]:
-    """A line a cause under a rule, over all data sets: at the dose that kills first, or else at the strongest.
+    """A line a cause under a rule, over all data sets: at the dose that kills first; at the strongest, if surely none does;
+    where neither is shown, at the one with most dead.
 
     Rank, error and steps beside those of the healthy dose.
     """
@@ -39,16 +40,22 @@ def cause_lines(rows: Sequence[Row], rule: str) -> list[tuple[str, ...]]:
 
 
 def _cause_line(title: str, own: Sequence[Row]) -> tuple[str, ...]:
-    base, found = own[0], killing(own)
-    at = found or next((row for row in reversed(own) if row.dead.n), own[-1])
+    base, at, verdict = own[0], _telling(own), kills(own)
     gone = f", {at.diverged} diverged" if at.diverged else ""
-    dose = at.dose if found else f"does not ({at.dose})" if at.dead.n else "diverges"
+    dose = {True: at.dose, False: f"does not ({at.dose})", None: f"not shown ({at.dose})"}[verdict] if at.n else "diverges"
     never = f" ({at.never} never)" if at.never else ""
     return (
         title, dose, share(at.dead), share(at.died), f"{base.rank.mean:.0f} → {at.rank.mean:.1f}",
         f"{base.error.mean:.2g} → {at.error.mean:.2g}", f"{base.steps.mean:.0f} → {at.steps.mean:.0f}{never}",
         f"{at.n}{gone}",
     )  # fmt: skip
+
+
+def _telling(own: Sequence[Row]) -> Row:
+    """The dose of a cause that its line is about."""
+    if kills(own) is False:
+        return dosed(own)[-1]
+    return killing(own) or max(dosed(own), key=lambda row: row.dead.mean, default=own[-1])
 
 
 def remedy_lines(rows: Sequence[Row]) -> list[tuple[str, ...]]:
@@ -146,16 +153,14 @@ def findings(rows: Sequence[Row]) -> list[Finding]:
 
 
 def _found(claim: Claim, own: Sequence[Row]) -> Finding:
-    tried = [row for row in own[1:] if row.dead.n > 1]
     lost = sum(row.diverged for row in own[1:])
     also = f"; {lost} nets diverged, which is not dying" if lost else ""
-    if not tried:
+    if not dosed(own):
         return not_run(claim, f"no net stayed finite{also}" if lost else "not trained in this size")
-    found = killing(own)
-    most = found or max(tried, key=lambda row: row.dead.mean)
+    most = killing(own) or max(dosed(own), key=lambda row: row.dead.mean)
     words = f"{share(most.dead)} at {most.dose}, of it {share(most.died)} since birth{also}"
-    verdict = REPRODUCED if found else NOT_REPRODUCED if all(row.dead.high < KILLS for row in tried) else IN_PART
-    return Finding(claim, words, most.n, verdict)
+    verdicts = {True: REPRODUCED, False: NOT_REPRODUCED, None: IN_PART}
+    return Finding(claim, words, most.n, verdicts[kills(own)])
 
 
 # -------------------------------------------------------------------------------------------------------------- markdown
