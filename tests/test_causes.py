@@ -2,6 +2,7 @@
 
 import json
 import re
+from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
@@ -133,6 +134,20 @@ def test_what_is_recommended():
 def test_the_goal_is_the_error_at_a_quarter():
     of = outcome(0.1)._replace(step=np.array([0, 5, 20]))
     assert_allclose(causes.goal(of), 1.0)
+
+
+DOCS = Path(__file__).parents[1] / "docs"
+BESIDES = {"48 % [44, 51]", "27 % [23, 30]", "18 % [9, 26]", "62 % [56, 67]"}  # of inputs without spreads or means, friedman1's
+
+
+def test_the_page_has_the_tables_and_shares_of_its_rows():
+    page, rows = (DOCS / "causes-and-remedies.md").read_text(), causes_words.from_json((DOCS / "causes.json").read_text())
+    before, table, after = re.split(r"<!-- results -->\n|<!-- end -->", page)
+    assert table == causes_words.markdown(rows)
+    known = {causes_words.share(e) for r in causes.over_sets(rows) for e in (r.born, r.dead, r.died)}
+    said = set(re.findall(r"\d+ % \[\d+, \d+\]", " ".join((before + after).split())))
+    assert len(said) > 40
+    assert said - BESIDES <= known
 
 
 class Bench(NamedTuple):

@@ -1,7 +1,8 @@
 """Causes and remedies in words: tables for the terminal and the documents, recommendations, rows of the report.
 
 - `cause_lines(rows, rule)`, `remedy_lines(rows)`: cells of tables. `recommendations(rows)`: a sentence a cause.
-- `as_json(rows)`: every row with its intervals. `findings(rows)`: claims of the folklore and what the numbers say.
+- `as_json(rows)`, `from_json(text)`: every row with its intervals.
+- `findings(rows)`: claims of the folklore and what the numbers say. `markdown(rows)`: tables for a document.
 """
 
 from __future__ import annotations
@@ -9,6 +10,7 @@ from __future__ import annotations
 import json
 import math
 from collections.abc import Sequence
+from typing import Any
 
 from ..causes import cases
 from ..causes.diagnose import share
@@ -102,19 +104,27 @@ def _recommendation(cause: cases.Cause, tried: dict[str, Row], base: Row) -> str
 
 
 def as_json(rows: Sequence[Row]) -> str:
-    """The rows, one a line; what is not a number is null."""
+    """The rows, one a line; an estimate is [mean, low, high, n], and what is not finite null."""
 
     def plain(value: object) -> object:
-        if isinstance(value, Estimate):
-            return [_rounded(x) for x in value[:3]]
-        return value
+        return [*map(_rounded, value[:3]), value.n] if isinstance(value, Estimate) else value
 
     lines = [json.dumps({k: plain(v) for k, v in row._asdict().items()}, ensure_ascii=False) for row in rows]
     return "[\n" + ",\n".join(lines) + "\n]\n"
 
 
+def from_json(text: str) -> list[Row]:
+    """The rows of `as_json`, with the digits that it has; null is NaN."""
+
+    def read(value: Any) -> Any:
+        return Estimate._make(math.nan if x is None else x for x in value) if isinstance(value, list) else value
+
+    return [Row(**{name: read(value) for name, value in row.items()}) for row in json.loads(text)]
+
+
 def _rounded(x: float) -> float | None:
-    return float(f"{x:.4g}") if math.isfinite(x) else None
+    """To ten digits, with which counts out of 8 nets of 32 units are exact shares: a table of read rows rounds them alike."""
+    return float(f"{x:.10g}") if math.isfinite(x) else None
 
 
 # ---------------------------------------------------------------------------------------------------------------- report
