@@ -115,3 +115,25 @@ def test_a_remedy_takes_its_cause_away_and_nothing_else():
     assert remedies["sgd"](doses["lr"]).lr == pytest.approx(10 * cases.SGD_RATE)
     for cause in doses.values():
         assert remedies["targets"](cause) == cause._replace(gamma=1.0, delta=0.0)
+
+
+ILL = BASE._replace(init="constant", init_scale=2.0, negative=0.9, constant=0.1, bias=-1.0, lr=10 * BASE.lr,
+                    raw=1.0, shift=3.0, gamma=0.1, delta=5.0)  # fmt: skip
+DRAWN = {"init_scale": 1.0, "negative": 0.5, "constant": 0.0}
+CHANGED = {
+    "none": {},
+    **{name: {"init": name, **DRAWN} for name in ("he", "xavier", "rai")},
+    **{name: {"activation": name} for name in ("leaky_relu", "prelu", "elu")},
+    "batch_norm": {"batch_norm": True},
+    "lower_lr": {"lr": BASE.lr},
+    "clip": {"clip": 1.0},
+    "sgd": {"optimizer": "sgd", "lr": 10 * cases.SGD_RATE},
+    "targets": {"gamma": 1.0, "delta": 0.0},
+    "pop_art": {"pop_art": True},
+    "inputs": {"raw": 0.0, "shift": 0.0},
+}
+
+
+@pytest.mark.parametrize("remedy", [cases.NONE, *cases.REMEDIES], ids=lambda remedy: remedy.key)
+def test_a_remedy_sets_its_fields_and_no_other(remedy):
+    assert remedy.change(ILL) == ILL._replace(**CHANGED[remedy.key])
