@@ -1,20 +1,22 @@
 """The user's own settings as a recipe: what `minirelu diagnose` makes of its options.
 
 - `recipe_of(...)`: a `Recipe`, or `ValueError` with a sentence.
+- `typed(recipe, changed)`: the options that make one recipe the other.
 """
 
 from __future__ import annotations
 
 import math
+from collections.abc import Callable, Sequence
 
 import numpy as np
 
 from ..data.table import nearest
 from ..nn import ACTIVATIONS
-from .diagnose import USUAL_INITS
 from .recipe import Recipe
 from .with_engine import RULES
 
+USUAL_INITS = ("torch_default", "he", "xavier", "lecun", "rai")
 SCALINGS = ("standard", "raw")
 OPTIONS = ("widths", "activation", "batch_norm", "init", "init_scale", "negative", "bias", "optimizer", "lr", "clip", "inputs",
            "targets", "gamma", "delta", "batch")  # fmt: skip
@@ -94,3 +96,32 @@ def _widths(given: str) -> tuple[int, ...]:
     if not found or min(found) < 1:
         raise ValueError(f"--widths was given {given!r}; expected units of the hidden layers by commas, such as 64,64")
     return found
+
+
+# --------------------------------------------------------------------------------------------------------- and back to words
+
+
+def listed(widths: Sequence[int]) -> str:
+    """`64,64`"""
+    return ",".join(map(str, widths))
+
+
+def _drawn(recipe: Recipe) -> str:
+    kind = f"constant:{recipe.constant:g}" if recipe.init == "constant" else recipe.init
+    return f"--init {kind} --init-scale {recipe.init_scale:g} --negative {recipe.negative:g}"
+
+
+TYPED: dict[tuple[str, ...], Callable[[Recipe], str]] = {  # fields of a recipe that belong together: their options
+    ("init", "constant", "init_scale", "negative"): _drawn,
+    ("bias",): lambda recipe: f"--bias {recipe.bias:g}",
+    ("lr",): lambda recipe: f"--lr {recipe.lr:g}",
+    ("raw", "shift"): lambda recipe: f"--inputs {'raw' if recipe.raw else 'standard'}",
+    ("gamma", "delta"): lambda recipe: f"--targets standard --gamma {recipe.gamma:g} --delta {recipe.delta:g}",
+    ("widths",): lambda recipe: f"--widths {listed(recipe.widths)}",
+}
+
+
+def typed(recipe: Recipe, changed: Recipe) -> str:
+    """What to type after the options of `recipe`, to get `changed`: the options of all fields that differ."""
+    differing = {name for name in Recipe._fields if getattr(recipe, name) != getattr(changed, name)}
+    return " ".join(words(changed) for fields, words in TYPED.items() if differing & set(fields))
