@@ -33,6 +33,13 @@ def test_raw_goes_from_standardised_to_the_columns_as_they_are():
     assert_allclose(prepared(BASE._replace(shift=7.0), X).mean(0), 7.0, rtol=1e-5)
 
 
+@pytest.mark.parametrize("raw", [0.0, 0.25, 0.5, 1.0])
+def test_a_constant_column_stays_one_whatever_its_rounding(raw):
+    tenths = np.full((60, 1), 0.1)
+    assert tenths.std() > 0  # of rounding alone
+    assert_allclose(prepared(BASE._replace(raw=raw), tenths), raw * tenths, rtol=1e-6, atol=1e-12)
+
+
 def test_the_base_draws_what_the_layers_draw():
     rng = np.random.default_rng(3)
     expected = [init.torch_default(rng, shape, np.float64) for shape in ((3, 32), (32, 32), (32, 1))]
