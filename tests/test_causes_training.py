@@ -31,7 +31,7 @@ def measured(recipe, seeds=(0, 1), steps=40):
 def test_kernel_and_engine_train_the_same_net(recipe):
     """Float32 over 40 steps; train_mlp's own bound is 1e-5 for the error over 100."""
     x, y = prepared(recipe, TABLE.X), standardised(TABLE.y)[0][:, 0]
-    a, b = (run(recipe, x, y, [3, 4], 40) for run in (training._on_kernel, training._on_engine))
+    a, b = (run(recipe, x, y, [3, 4], 40, True) for run in (training._on_kernel, training._on_engine))
     assert_allclose(a.error, b.error, rtol=1e-4)
     for name in ("step", "born", "dead", "died", "course"):
         assert_array_equal(getattr(a, name), getattr(b, name), err_msg=name)
@@ -98,6 +98,20 @@ def test_pop_art_moves_its_targets_and_not_what_the_net_predicts():
     run._normalised(np.full((2, 4, 1), 40.0))
     assert (run.scaler.scale_ > 1.1 * scale).all()
     assert_allclose(predicted(), before, rtol=1e-4, atol=1e-4)  # of about 7; weights are float32
+
+
+@pytest.mark.parametrize("activation", ["relu", "elu"])
+def test_the_rank_is_of_some_4096_rows_evenly_spaced_and_only_where_it_is_asked_for(activation, monkeypatch):
+    seen = []
+    monkeypatch.setattr(training, "effective_rank", lambda H: seen.append(H) or np.zeros(len(H)))
+    x = np.linspace(-1, 1, 9001)[:, None]
+    recipe = SMALL._replace(activation=activation)
+    training.measured(recipe, x, x**2, [0, 1], 1)
+    whole = training.measured(recipe, x[::3], x[::3] ** 2, [0, 1], 1)
+    assert [H.shape for H in seen] == [(2, 3001, 8)] * 2
+    assert_array_equal(whole.rank, [0, 0])
+    assert np.isnan(training.measured(recipe, x, x**2, [0, 1], 1, ranked=False).rank).all()
+    assert len(seen) == 2
 
 
 UNIT = Unit("diabetes", TABLE.checksum(), SMALL, 2, 20)

@@ -207,6 +207,12 @@ def test_leaky_units_are_called_silent():
     assert "are silent (never above 0) at the end" in said(TINY._replace(bias=-9.0, activation="leaky_relu"), steps=5)
 
 
+def test_no_rank_is_paid_for(monkeypatch):
+    monkeypatch.setattr("minirelu.causes.training.effective_rank", None)
+    assert "The cause is the bias." in said(TINY._replace(bias=-9.0))
+    assert "are silent" in said(TINY._replace(bias=-9.0, activation="leaky_relu"), steps=5)
+
+
 def test_one_seed_is_not_enough():
     with pytest.raises(ValueError, match="an interval needs at least 2"):
         diagnose(SINE.X, SINE.y, TINY, 10, [0])

@@ -15,6 +15,7 @@ few, the one that fits best, because a net that hardly moves keeps its units too
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from functools import partial
 from typing import NamedTuple
 
 import numpy as np
@@ -114,14 +115,15 @@ def diagnose(
         raise ValueError(f"diagnose was given {len(seeds)} seed(s); an interval needs at least 2, and 5 tell more")
     suspects = changes(recipe)
     on_progress(0, len(suspects) + 1)
-    before = measured(recipe, X, y, seeds, steps)
+    run = partial(measured, X=X, y=y, seeds=seeds, steps=steps, ranked=False)
+    before = run(recipe)
     found = _begun(recipe, before, alarm)
     on_progress(1, len(suspects) + 1)
     if not found.ill:
         return found
     tested = []
     for k, change in enumerate(suspects):
-        tested.append(_tested(change, before, measured(change.recipe, X, y, seeds, steps), len(suspects)))
+        tested.append(_tested(change, before, run(change.recipe), len(suspects)))
         on_progress(k + 2, len(suspects) + 1)
     return found._replace(tested=tuple(tested), cause=guilty(found.dead, tested))
 
