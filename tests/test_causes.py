@@ -31,8 +31,8 @@ def outcome(dead, born=0.0, error=0.5, seeds=4):
     return Outcome(np.array([0, 10, 20]), errors, courses, np.tile([0.0, born], (seeds, 1)), shares, died, np.full(seeds, 3.0))
 
 
-def row(of, data="sine", cause="lr", rule="adam", dose="0.1", remedy="none", goal=1.0):
-    return causes.judged(of, goal, 1 / 32, data=data, cause=cause, rule=rule, dose=dose, remedy=remedy)
+def row(of, data="sine", cause="lr", rule="adam", dose="0.1", remedy="none", goal=1.0, without=None):
+    return causes.judged(of, goal, 1 / 32, without, data=data, cause=cause, rule=rule, dose=dose, remedy=remedy)
 
 
 def test_a_row_has_birth_death_and_convergence():
@@ -129,7 +129,7 @@ def sure(x):
 
 
 def tried(**remedies):
-    return {key: row(of, remedy=key) for key, of in remedies.items()}
+    return {key: row(of, remedy=key, without=remedies["none"]) for key, of in remedies.items()}
 
 
 def test_what_is_recommended():
@@ -145,6 +145,19 @@ def test_what_is_recommended():
     wild = outcome(0.05)
     wild.error[0, -1] = np.nan
     assert best(he=outcome(0.2), elu=wild) == "he"  # what diverges for some is no remedy
+
+
+def test_remedies_are_compared_seed_by_seed_and_all_together():
+    best = lambda none, he: (causes.recommended(tried(none=none, he=he)) or row(none)).remedy
+    seeds = np.array([0.45, 0.6, 0.75, 0.95])  # which differ by more than the remedy does
+    assert best(outcome(seeds), outcome(seeds - 0.25)) == "he"
+    fewer = np.array([0.15, 0.2, 0.3, 0.4])  # surely, if it were the one remedy that was tried
+    assert estimate(fewer).low > 0
+    assert best(outcome(0.8), outcome(0.8 - fewer)) == "none"
+    slower = outcome(0.2, error=0.52)
+    assert best(outcome(0.8), slower) == "none"  # every seed fits a little worse: surely worse
+    slower.error[:, -1] *= [0.8, 1.1, 1.2, 0.9]
+    assert best(outcome(0.8), slower) == "he"
 
 
 def test_the_goal_is_the_error_at_a_quarter():
@@ -219,7 +232,9 @@ def test_a_remedy_that_changes_nothing_is_trained_once(bench):
     # Adam: base, bias, and the base and γ at five times the length; the same for SGD; He 2, clip 2; targets: the base twice
     assert len(files) == 4 + 4 + 2 + 2
     by = {(r.cause, r.remedy): r for r in causes.collect(bench.out / "runs", SIZE) if r.rule == "adam" and r.dose != "1"}
-    assert by["bias", "targets"]._replace(remedy="none") == by["bias", "none"]
+    same, none = by["bias", "targets"], by["bias", "none"]
+    assert same._replace(remedy="none", fewer=none.fewer, fit=none.fit) == none
+    assert (same.fewer.mean, same.fit.mean, same.fewer.n, none.fewer.n) == (0, 1, 2, 0)
 
 
 def test_resuming_trains_nothing(bench, monkeypatch):

@@ -9,6 +9,8 @@ from minirelu.experiments import causes, causes_figures, causes_words
 from minirelu.experiments.causes import Row
 from minirelu.experiments.summary import Estimate, estimate
 
+QUANTITIES = ("born", "dead", "died", "rank", "error", "steps", "fewer", "fit")
+
 
 def sure(x):
     return Estimate(x, x, x, 4)
@@ -20,7 +22,7 @@ def numbers():
     rng = np.random.default_rng(0)
 
     def drawn(**names):
-        values = {name: sure(rng.uniform(0.1, 0.9)) for name in ("born", "dead", "died", "rank", "error", "steps")}
+        values = {name: sure(rng.uniform(0.1, 0.9)) for name in QUANTITIES}
         return Row("sine", **names, n=4, diverged=int(names["rule"] == "sgd"), never=0, **values)
 
     rows = []

@@ -21,6 +21,7 @@ from typing import NamedTuple
 import numpy as np
 
 from ..experiments.summary import Estimate, error_estimate, estimate
+from .compare import compared
 from .recipe import Recipe
 from .settings import USUAL_INITS, listed, typed
 from .training import Outcome, measured
@@ -140,11 +141,10 @@ def _begun(recipe: Recipe, of: Outcome, alarm: float) -> Diagnosis:
 def _tested(change: Change, before: Outcome, after: Outcome, comparisons: int) -> Trial:
     both = before.finite & after.finite
     step = 1 / max(change.recipe.widths)
-    fewer = before.worst[both] - after.worst[both]
     return Trial(
         change,
         estimate(after.worst[both], 0, 1, resolution=step),
-        estimate(fewer, -1, 1, resolution=step, level=1 - 0.05 / comparisons),
+        compared(before, after, step, comparisons).fewer,
         error_estimate(after.error[both, -1]),
     )
 

@@ -17,7 +17,7 @@ from typing import NamedTuple
 import numpy as np
 
 from .. import data as data_sets
-from ..causes import cases
+from ..causes import cases, compare
 from ..causes.cases import Cause
 from ..causes.measures import steps_to
 from ..causes.recipe import BASE
@@ -42,6 +42,9 @@ class Row(NamedTuple):
     born: silent at birth in the worst layer then; dead: silent at the end in the worst layer; died: of that layer, silent at
     the end but not at birth. `steps` to the error `goal`, counted as the training's length for the `never` seeds that did not
     get there.
+
+    Of a remedy, against none, seed by seed (causes/compare.py): `fewer` silent in the worst layer, and `fit`, the error ÷ that
+    of none, all remedies against a cause together at 95 %.
     """
 
     data: str
@@ -58,6 +61,8 @@ class Row(NamedTuple):
     error: Estimate
     steps: Estimate
     never: int
+    fewer: Estimate
+    fit: Estimate
 
 
 # ---------------------------------------------------------------------------------------------------------- trainings
@@ -79,7 +84,7 @@ def cause_units(size: Size) -> Iterator[tuple[str, str, str, Unit]]:
 
 
 def remedy_units(size: Size) -> Iterator[tuple[str, str, str, Unit]]:
-    """(cause, remedy, dose, unit): every remedy, and none, against every cause at its lethal dose, under Adam."""
+    """(cause, remedy, dose, unit): none and every remedy against every cause at its lethal dose, under Adam."""
     for data, numbers in _checksums(size):
         for cause in cases.CAUSES:
             for remedy in (cases.NONE, *cases.REMEDIES):
@@ -105,9 +110,12 @@ def collect(folder: Path, size: Size) -> list[Row]:
             known[data] = goal(base)
     for cause, rule, dose, unit in cause_units(size):
         rows += _row(unit, folder, known, cause, rule, dose, "none")
+    without = None
     for cause, remedy, dose, unit in remedy_units(size):
-        if remedy != "none":
-            rows += _row(unit, folder, known, cause, "adam", dose, remedy)
+        if remedy == "none":
+            without = found(unit, folder)
+        else:
+            rows += _row(unit, folder, known, cause, "adam", dose, remedy, without)
     return rows
 
 
@@ -117,25 +125,39 @@ def goal(base: Outcome) -> float:
     return error_estimate(base.error[:, quarter]).mean
 
 
-def _row(unit: Unit, folder: Path, goals: dict[str, float], cause: str, rule: str, dose: str, remedy: str) -> list[Row]:
+def _row(
+    unit: Unit,
+    folder: Path,
+    goals: dict[str, float],
+    cause: str,
+    rule: str,
+    dose: str,
+    remedy: str,
+    without: Outcome | None = None,
+) -> list[Row]:
     of = found(unit, folder)
     if of is None or unit.data not in goals:
         return []
     names = {"data": unit.data, "cause": cause, "rule": rule, "dose": dose, "remedy": remedy}
-    return [judged(of, goals[unit.data], 1 / max(unit.recipe.widths), **names)]
+    return [judged(of, goals[unit.data], 1 / max(unit.recipe.widths), without, **names)]
 
 
-def judged(of: Outcome, goal: float, resolution: float, **names: str) -> Row:
-    """The row of an outcome, whose shares come in steps of `resolution`; `names`: the row's first fields."""
+def judged(of: Outcome, goal: float, resolution: float, without: Outcome | None = None, **names: str) -> Row:
+    """The row of an outcome, whose shares come in steps of `resolution`, as that of the same seeds `without` a remedy do.
+
+    `names`: the row's first fields.
+    """
     own = of.only(of.finite)
     share = lambda values: estimate(values, 0, 1, resolution=resolution)
     took = steps_to(own.step, own.error, goal)
     last = int(of.step[-1])
+    against = compare.NONE if without is None else compare.compared(without, of, resolution, len(cases.REMEDIES))
     return Row(
         **names, n=len(own.worst), diverged=len(of.worst) - len(own.worst),
         born=share(of.born.max(axis=1)), dead=share(own.worst), died=share(own.worst_layer()[1]),
         rank=estimate(own.rank, 0), error=error_estimate(own.error[:, -1]),
         steps=estimate(np.minimum(took, last), 0, last), never=int(np.isinf(took).sum()),
+        fewer=against.fewer, fit=against.fit,
     )  # fmt: skip
 
 
@@ -152,9 +174,9 @@ def over_sets(rows: Iterable[Row]) -> list[Row]:
 
 def _mean(group: Sequence[Row]) -> Row:
     def mean(name: str) -> Estimate:
-        return pooled([getattr(row, name) for row in group], logarithmic=name == "error")
+        return pooled([getattr(row, name) for row in group], logarithmic=name in ("error", "fit"))
 
-    names = ("born", "dead", "died", "rank", "error", "steps")
+    names = ("born", "dead", "died", "rank", "error", "steps", "fewer", "fit")
     total = {name: sum(getattr(row, name) for row in group) for name in ("n", "diverged", "never")}
     return group[0]._replace(data=", ".join(row.data for row in group), **total, **{name: mean(name) for name in names})  # type: ignore[arg-type]
 
@@ -221,8 +243,8 @@ def recommended(tried: dict[str, Row]) -> Row | None:
     without = tried["none"]
     sound = [row for key, row in tried.items() if key != "none" and row.n and not row.diverged and row.data == without.data]
     if hardly_kills(without):
-        helping = [row for row in sound if row.error.high < without.error.low]
+        helping = [row for row in sound if row.fit.high < 1]
     else:
-        helping = [row for row in sound if row.dead.high < without.dead.low and row.error.low <= without.error.high]
+        helping = [row for row in sound if row.fewer.low > 0 and row.fit.low <= 1]
     least = min((row.dead.mean for row in helping), default=0.0)
     return min((row for row in helping if row.dead.mean <= least + EASED), key=lambda row: row.error.mean, default=None)

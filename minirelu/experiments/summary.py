@@ -109,10 +109,10 @@ def share_estimate(outcomes: Sequence[Outcome]) -> Estimate:
     return estimate([o.dead for o in outcomes], 0.0, 1.0, resolution=_step(outcomes))
 
 
-def error_estimate(errors: Sequence[float] | np.ndarray) -> Estimate:
+def error_estimate(errors: Sequence[float] | np.ndarray, level: float = 0.95) -> Estimate:
     """The geometric mean of these errors."""
     logs = np.log(np.maximum(errors, 1e-300))
-    mean, low, high, n = estimate(logs)
+    mean, low, high, n = estimate(logs, level=level)
     return Estimate(math.exp(mean) if n else math.nan, _exp(low), _exp(high), n)
 
 
