@@ -135,7 +135,6 @@ def diagnose(
             saved, shape = _saved(net, table, {name: given[name] for name in ("widths", "activation", "batch_norm")})
             given |= {"widths": ",".join(map(str, shape.widths)), "batch_norm": shape.batch_norm}
         given["widths"] = "64,64" if given["widths"] is None else given["widths"]
-        given["lr"] = diagnosis.USUAL_RATE.get(optimizer, diagnosis.USUAL_OTHER) if lr is None else lr
         recipe = recipe_of(table.y, **{name: given[name] for name in OPTIONS})
         say(console, f"{table.note}. {_described(recipe)}; {steps:,} steps, {seeds} seeds.")
         if saved is not None:

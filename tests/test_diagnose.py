@@ -274,7 +274,11 @@ def test_the_options_that_the_answer_names_make_the_change(ill):
         ("widths", "8,x", "such as 64,64"),
         ("widths", "0", "such as 64,64"),
         ("lr", 0.0, "--lr was given 0; expected a finite number, above 0"),
-        ("bias", np.inf, "--bias was given inf"),
+        ("gamma", -1.0, "--gamma was given -1; expected a finite number, above 0"),
+        ("bias", np.inf, "--bias was given inf; expected a finite number$"),
+        ("delta", np.inf, "--delta was given inf; expected a finite number$"),
+        ("init_scale", np.nan, "--init-scale was given nan; expected a finite number$"),
+        ("clip", -1.0, "--clip was given -1; expected a finite number, 0 .for any norm. or above$"),
         ("negative", 2.0, "0 to 1"),
         ("batch", 0, "at least 1 row"),
     ],
@@ -282,6 +286,14 @@ def test_the_options_that_the_answer_names_make_the_change(ill):
 def test_wrong_options_are_refused_by_name(option, value, words):
     with pytest.raises(ValueError, match=words):
         settings.recipe_of(np.array([[1.0], [2.0]]), **{**OPTIONS, option: value})
+
+
+def test_rules_go_by_every_name_that_they_have():
+    y = np.array([[1.0], [2.0]])
+    for given, rule in (("heavy-ball", "heavy_ball"), ("EMA-momentum", "ema"), ("Adam", "adam")):
+        recipe = settings.recipe_of(y, **{**OPTIONS, "optimizer": given, "lr": None})
+        assert (recipe.optimizer, recipe.lr) == (rule, settings.usual_rate(rule))
+    assert settings.recipe_of(y, **{**OPTIONS, "delta": -5.0, "clip": 0.0}).delta == -5
 
 
 @pytest.mark.parametrize("batch_norm", [False, True])

@@ -23,13 +23,11 @@ import numpy as np
 from ..experiments.summary import Estimate, error_estimate, estimate
 from .compare import compared
 from .recipe import Recipe
-from .settings import USUAL_INITS, listed, typed
+from .settings import USUAL_INITS, listed, typed, usual_rate
 from .training import Outcome, measured
 
 ALARM = 0.25  # silent units in the worst layer, below which there is nothing to explain
 ALIKE = 0.15  # shares that differ by less are about the same
-USUAL_RATE = {"adam": 1e-3}
-USUAL_OTHER = 1e-2  # of the other optimisers
 SHALLOW, WIDE = 2, 32
 
 
@@ -83,7 +81,7 @@ def changes(recipe: Recipe) -> list[Change]:
             found.append(Change(name, words, typed(recipe, changed), changed, unusual))
 
     odd = recipe.init not in USUAL_INITS or recipe.init_scale != 1 or recipe.negative != 0.5
-    usual = USUAL_RATE.get(recipe.optimizer, USUAL_OTHER)
+    usual = usual_rate(recipe.optimizer)
     rate = float(f"{min(recipe.lr / 10, usual):g}")  # as it is said
     suspect("initialisation", "He's initialisation", odd, init="he", init_scale=1.0, negative=0.5, constant=0.0)
     suspect("bias", "biases that start at 0", bias=0.0)
