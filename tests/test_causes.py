@@ -238,7 +238,7 @@ def test_a_remedy_that_changes_nothing_is_trained_once(bench):
 
 
 def test_resuming_trains_nothing(bench, monkeypatch):
-    monkeypatch.setattr("minirelu.causes.units.Processes", None)
+    monkeypatch.setattr("minirelu.causes.tasks.Processes", None)
     causes.train(bench.out / "runs", SIZE, 1, lambda *_: None)
 
 
@@ -246,7 +246,7 @@ def test_other_numbers_under_the_name_are_other_trainings(monkeypatch):
     of, keys = data.read("sine"), []
     for table in (of, of._replace(y=of.y + 1)):
         monkeypatch.setattr(data, "read", lambda *_, table=table: table)
-        keys.append({unit.key() for *_, unit in (*causes.cause_units(SIZE), *causes.remedy_units(SIZE))})
+        keys.append({task.key() for *_, task in (*causes.cause_tasks(SIZE), *causes.remedy_tasks(SIZE))})
     assert not keys[0] & keys[1]
 
 

@@ -1,16 +1,14 @@
-"""Recipes trained: kernel and engine agree, seeds do not notice each other, deaths are told apart, units resume."""
+"""Recipes trained: kernel and engine agree, seeds do not notice each other, deaths are told apart."""
 
 import numpy as np
 import pytest
 from numpy.testing import assert_allclose, assert_array_equal
 
 from minirelu import data
-from minirelu.causes import cases, training, units
+from minirelu.causes import cases, training
 from minirelu.causes.recipe import BASE, prepared
-from minirelu.causes.units import Unit
 from minirelu.causes.with_engine import Training
 from minirelu.data import standardised
-from minirelu.errors import StoreError
 
 TABLE = data.read("diabetes")
 SMALL = BASE._replace(widths=(8, 8))
@@ -112,41 +110,3 @@ def test_the_rank_is_of_some_4096_rows_evenly_spaced_and_only_where_it_is_asked_
     assert_array_equal(whole.rank, [0, 0])
     assert np.isnan(training.measured(recipe, x, x**2, [0, 1], 1, ranked=False).rank).all()
     assert len(seen) == 2
-
-
-UNIT = Unit("diabetes", TABLE.checksum(), SMALL, 2, 20)
-
-
-def test_units_are_kept_and_not_trained_again(tmp_path, monkeypatch):
-    told = []
-    units.train([UNIT, UNIT], tmp_path, 1, lambda done, total: told.append((done, total)))
-    assert told == [(0, 1), (1, 1)]
-    for ours, expected in zip(units.found(UNIT, tmp_path), measured(SMALL, steps=20), strict=True):
-        assert_array_equal(ours, expected)
-    monkeypatch.setattr(units, "Processes", None)
-    units.train([UNIT], tmp_path, 1, lambda *_: None)
-
-
-def test_a_damaged_file_counts_as_missing(tmp_path):
-    path = tmp_path / f"{UNIT.key()}.npz"
-    for content in (b"", b"PK", b"nonsense"):
-        path.write_bytes(content)
-        assert units.found(UNIT, tmp_path) is None
-    units.keep(UNIT, measured(SMALL, steps=20), tmp_path)
-    path.write_bytes(path.read_bytes()[:-40])
-    assert units.found(UNIT, tmp_path) is None
-
-
-def test_a_training_that_fails_is_said(tmp_path):
-    bad = UNIT._replace(recipe=SMALL._replace(optimizer="adamm"))
-    with pytest.raises(StoreError, match=r"a training failed: .*did you mean 'adam'"):
-        units.train([bad], tmp_path, 1, lambda *_: None)
-
-
-def test_every_field_of_a_recipe_is_in_the_name_of_its_file():
-    changed = {"widths": (9,), "activation": "elu", "batch_norm": True, "init": "he", "optimizer": "sgd", "pop_art": True}
-    changed |= {name: 0.123 for name in BASE._fields if isinstance(getattr(BASE, name), float)} | {"batch": 7}
-    assert changed.keys() == set(BASE._fields)
-    keys = {UNIT._replace(recipe=BASE._replace(**{name: value})).key() for name, value in changed.items()}
-    keys |= {UNIT.key(), UNIT._replace(numbers="x").key(), UNIT._replace(seeds=9).key(), UNIT._replace(steps=9).key()}
-    assert len(keys) == len(changed) + 4

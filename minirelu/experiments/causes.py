@@ -21,9 +21,9 @@ from ..causes import cases, compare
 from ..causes.cases import Cause
 from ..causes.measures import steps_to
 from ..causes.recipe import BASE
+from ..causes.tasks import Task, found
+from ..causes.tasks import train as train_tasks
 from ..causes.training import Outcome
-from ..causes.units import Unit, found
-from ..causes.units import train as train_units
 from ..monitor import ALARM
 from .networks import OnProgress, Size
 from .summary import Estimate, error_estimate, estimate
@@ -73,29 +73,29 @@ def _checksums(size: Size) -> list[tuple[str, str]]:
     return [(name, data_sets.read(name).checksum()) for name in size.data]
 
 
-def cause_units(size: Size) -> Iterator[tuple[str, str, str, Unit]]:
-    """(cause, rule, dose, unit): every cause at every dose, under both optimisers."""
+def cause_tasks(size: Size) -> Iterator[tuple[str, str, str, Task]]:
+    """(cause, rule, dose, task): every cause at every dose, under both optimisers."""
     for data, numbers in _checksums(size):
         for rule, change in RULES.items():
             for cause in cases.CAUSES:
                 for dose in cause.doses:
-                    unit = Unit(data, numbers, change(dose.recipe), size.seeds, size.steps * cause.length)
-                    yield cause.key, rule, dose.label, unit
+                    task = Task(data, numbers, change(dose.recipe), size.seeds, size.steps * cause.length)
+                    yield cause.key, rule, dose.label, task
 
 
-def remedy_units(size: Size) -> Iterator[tuple[str, str, str, Unit]]:
-    """(cause, remedy, dose, unit): none and every remedy against every cause at its lethal dose, under Adam."""
+def remedy_tasks(size: Size) -> Iterator[tuple[str, str, str, Task]]:
+    """(cause, remedy, dose, task): none and every remedy against every cause at its lethal dose, under Adam."""
     for data, numbers in _checksums(size):
         for cause in cases.CAUSES:
             for remedy in (cases.NONE, *cases.REMEDIES):
-                unit = Unit(data, numbers, remedy.change(cause.dose.recipe), size.seeds, size.steps * cause.length)
-                yield cause.key, remedy.key, cause.dose.label, unit
+                task = Task(data, numbers, remedy.change(cause.dose.recipe), size.seeds, size.steps * cause.length)
+                yield cause.key, remedy.key, cause.dose.label, task
 
 
 def train(folder: Path, size: Size, workers: int, on_progress: OnProgress, remedies: bool = True) -> None:
     """Train what is not in `folder` yet. Raises `DataError` for data that cannot be read, `StoreError` for a failure."""
-    wanted = [unit for *_, unit in cause_units(size)]
-    train_units(wanted + [unit for *_, unit in remedy_units(size)] * remedies, folder, workers, on_progress)
+    wanted = [task for *_, task in cause_tasks(size)]
+    train_tasks(wanted + [task for *_, task in remedy_tasks(size)] * remedies, folder, workers, on_progress)
 
 
 def collect(folder: Path, size: Size) -> list[Row]:
@@ -105,17 +105,17 @@ def collect(folder: Path, size: Size) -> list[Row]:
     """
     rows, known = [], {}
     for data, numbers in _checksums(size):
-        base = found(Unit(data, numbers, BASE, size.seeds, size.steps), folder)
+        base = found(Task(data, numbers, BASE, size.seeds, size.steps), folder)
         if base is not None:
             known[data] = goal(base)
-    for cause, rule, dose, unit in cause_units(size):
-        rows += _row(unit, folder, known, cause, rule, dose, "none")
+    for cause, rule, dose, task in cause_tasks(size):
+        rows += _row(task, folder, known, cause, rule, dose, "none")
     without = None
-    for cause, remedy, dose, unit in remedy_units(size):
+    for cause, remedy, dose, task in remedy_tasks(size):
         if remedy == "none":
-            without = found(unit, folder)
+            without = found(task, folder)
         else:
-            rows += _row(unit, folder, known, cause, "adam", dose, remedy, without)
+            rows += _row(task, folder, known, cause, "adam", dose, remedy, without)
     return rows
 
 
@@ -126,7 +126,7 @@ def goal(base: Outcome) -> float:
 
 
 def _row(
-    unit: Unit,
+    task: Task,
     folder: Path,
     goals: dict[str, float],
     cause: str,
@@ -135,11 +135,11 @@ def _row(
     remedy: str,
     without: Outcome | None = None,
 ) -> list[Row]:
-    of = found(unit, folder)
-    if of is None or unit.data not in goals:
+    of = found(task, folder)
+    if of is None or task.data not in goals:
         return []
-    names = {"data": unit.data, "cause": cause, "rule": rule, "dose": dose, "remedy": remedy}
-    return [judged(of, goals[unit.data], 1 / max(unit.recipe.widths), without, **names)]
+    names = {"data": task.data, "cause": cause, "rule": rule, "dose": dose, "remedy": remedy}
+    return [judged(of, goals[task.data], 1 / max(task.recipe.widths), without, **names)]
 
 
 def judged(of: Outcome, goal: float, resolution: float, without: Outcome | None = None, **names: str) -> Row:

@@ -1,7 +1,7 @@
 """Trainings kept in a folder, a file each: what is there is not trained again.
 
-- `Unit`: a recipe on a data set, some seeds. `train(units, folder, ...)`: those that are missing, in processes.
-- `found(unit, folder)`: its `Outcome`, or None.
+- `Task`: a recipe on a data set, some seeds. `train(tasks, folder, ...)`: those that are missing, in processes.
+- `found(task, folder)`: its `Outcome`, or None.
 """
 
 from __future__ import annotations
@@ -22,10 +22,10 @@ from ..sweep.processes import Failed, Finished, Processes
 from .recipe import Recipe
 from .training import Outcome, measured, on_engine
 
-VERSION = 2  # of what a unit's numbers depend on besides the unit
+VERSION = 2  # of what a task's numbers depend on besides the task
 
 
-class Unit(NamedTuple):
+class Task(NamedTuple):
     """Seeds 0 to `seeds` − 1 of a recipe on a data set; `numbers` is the set's checksum: its name may come to mean others."""
 
     data: str
@@ -47,29 +47,29 @@ class Unit(NamedTuple):
         return self.steps * (work + 30_000 * layers if on_engine(self.recipe) else work)
 
 
-def found(unit: Unit, folder: Path) -> Outcome | None:
+def found(task: Task, folder: Path) -> Outcome | None:
     """What `folder` has of it; None if nothing, or a file that cannot be read."""
-    arrays = read_arrays(folder / f"{unit.key()}.npz")
+    arrays = read_arrays(folder / f"{task.key()}.npz")
     return Outcome(**arrays) if arrays is not None and arrays.keys() == set(Outcome._fields) else None
 
 
-def keep(unit: Unit, outcome: Outcome, folder: Path) -> None:
+def keep(task: Task, outcome: Outcome, folder: Path) -> None:
     """Write its file, whole or not at all."""
-    write_arrays(folder / f"{unit.key()}.npz", outcome._asdict())
+    write_arrays(folder / f"{task.key()}.npz", outcome._asdict())
 
 
-def train(units: Iterable[Unit], folder: Path, workers: int, on_progress: Callable[[int, int], object]) -> None:
-    """Train those of `units` that `folder` does not have. Raises `DataError` for data, `StoreError` for what failed."""
-    todo = {unit.key(): unit for unit in units if found(unit, folder) is None}
+def train(tasks: Iterable[Task], folder: Path, workers: int, on_progress: Callable[[int, int], object]) -> None:
+    """Train those of `tasks` that `folder` does not have. Raises `DataError` for data, `StoreError` for what failed."""
+    todo = {task.key(): task for task in tasks if found(task, folder) is None}
     folder.mkdir(parents=True, exist_ok=True)
-    sets = {name: data_sets.read(name)[:2] for name in {unit.data for unit in todo.values()}}
+    sets = {name: data_sets.read(name)[:2] for name in {task.data for task in todo.values()}}
     on_progress(0, len(todo))
     if not todo:
         return
     done = 0
     with Processes(_work, sets, min(workers, len(todo))) as pool:
-        for unit in sorted(todo.values(), key=Unit.cost, reverse=True):
-            pool.submit(unit)
+        for task in sorted(todo.values(), key=Task.cost, reverse=True):
+            pool.submit(task)
         while pool.busy:
             for event in pool.events(timeout=0.2):
                 if isinstance(event, Failed):
@@ -80,6 +80,6 @@ def train(units: Iterable[Unit], folder: Path, workers: int, on_progress: Callab
                     on_progress(done, len(todo))
 
 
-def _work(unit: Unit, sets: dict[str, tuple[np.ndarray, np.ndarray]], _: Callable[[Any], object]) -> Outcome:
-    X, y = sets[unit.data]
-    return measured(unit.recipe, X, y, range(unit.seeds), unit.steps)
+def _work(task: Task, sets: dict[str, tuple[np.ndarray, np.ndarray]], _: Callable[[Any], object]) -> Outcome:
+    X, y = sets[task.data]
+    return measured(task.recipe, X, y, range(task.seeds), task.steps)
