@@ -14,9 +14,9 @@ from typer.testing import CliRunner
 from minirelu import cli, data
 from minirelu.causes import cases
 from minirelu.causes.training import Outcome
+from minirelu.estimates import Estimate, estimate
 from minirelu.experiments import causes, causes_figures, causes_report, causes_words
 from minirelu.experiments.networks import Size
-from minirelu.experiments.summary import Estimate, estimate
 
 SIZE = Size(("sine",), 2, 40)
 

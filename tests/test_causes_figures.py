@@ -5,9 +5,9 @@ import pytest
 from numpy.testing import assert_allclose
 
 from minirelu.causes import cases
+from minirelu.estimates import Estimate, estimate
 from minirelu.experiments import causes, causes_figures, causes_words
 from minirelu.experiments.causes import Row
-from minirelu.experiments.summary import Estimate, estimate
 
 QUANTITIES = ("born", "dead", "died", "rank", "error", "steps", "fewer", "fit")
 

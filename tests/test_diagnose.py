@@ -16,7 +16,7 @@ from minirelu.causes.diagnose import Change, Trial, _tested, changes, diagnose, 
 from minirelu.causes.recipe import BASE
 from minirelu.causes.training import measured
 from minirelu.errors import DataError, ShapeError
-from minirelu.experiments.summary import Estimate
+from minirelu.estimates import Estimate
 
 SEEDS = 8
 

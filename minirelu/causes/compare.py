@@ -9,7 +9,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from ..experiments.summary import Estimate, error_estimate, estimate
+from ..estimates import Estimate, error_estimate, estimate
 from .training import Outcome
 
 

@@ -20,7 +20,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from ..experiments.summary import Estimate, error_estimate, estimate
+from ..estimates import Estimate, error_estimate, estimate
 from .compare import compared
 from .recipe import Recipe
 from .settings import USUAL_INITS, listed, typed, usual_rate

@@ -24,9 +24,9 @@ from ..causes.recipe import BASE
 from ..causes.tasks import Task, found
 from ..causes.tasks import train as train_tasks
 from ..causes.training import Outcome
+from ..estimates import Estimate, error_estimate, estimate
 from ..monitor import ALARM
 from .networks import OnProgress, Size
-from .summary import Estimate, error_estimate, estimate
 
 SETS = ("diabetes", "airfoil", "real_estate")
 FULL = Size(SETS, 8, 4000)

@@ -14,8 +14,8 @@ from typing import Any
 
 from ..causes import cases
 from ..causes.diagnose import share
+from ..estimates import Estimate
 from .causes import KILLS, RULES, Row, dosed, doses, hardly_kills, killing, kills, over_sets, recommended, remedied
-from .summary import Estimate
 from .verdicts import IN_PART, NOT_REPRODUCED, REPRODUCED, Claim, Finding, not_run
 
 RULE_NAMES = {"adam": "Adam", "sgd": "SGD"}
