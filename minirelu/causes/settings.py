@@ -13,10 +13,10 @@ from collections.abc import Callable, Sequence
 import numpy as np
 
 from ..data.table import nearest
+from ..kernels.optimiser_step import RULES
 from ..nn import ACTIVATIONS
 from ..optim import rule_name
 from .recipe import Recipe
-from .with_engine import RULES
 
 USUAL_INITS = ("torch_default", "he", "xavier", "lecun", "rai")
 USUAL_RATES = {"adam": 1e-3}
