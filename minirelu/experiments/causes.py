@@ -109,13 +109,13 @@ def collect(folder: Path, size: Size) -> list[Row]:
         if base is not None:
             known[data] = goal(base)
     for cause, rule, dose, task in cause_tasks(size):
-        rows += _row(task, folder, known, cause, rule, dose, "none")
+        rows += _row(task, folder, known, cause=cause, rule=rule, dose=dose, remedy="none")
     without = None
     for cause, remedy, dose, task in remedy_tasks(size):
         if remedy == "none":
             without = found(task, folder)
         else:
-            rows += _row(task, folder, known, cause, "adam", dose, remedy, without)
+            rows += _row(task, folder, known, without, cause=cause, rule="adam", dose=dose, remedy=remedy)
     return rows
 
 
@@ -125,27 +125,16 @@ def goal(base: Outcome) -> float:
     return error_estimate(base.error[:, quarter]).mean
 
 
-def _row(
-    task: Task,
-    folder: Path,
-    goals: dict[str, float],
-    cause: str,
-    rule: str,
-    dose: str,
-    remedy: str,
-    without: Outcome | None = None,
-) -> list[Row]:
+def _row(task: Task, folder: Path, goals: dict[str, float], without: Outcome | None = None, **names: str) -> list[Row]:
     of = found(task, folder)
     if of is None or task.data not in goals:
         return []
-    names = {"data": task.data, "cause": cause, "rule": rule, "dose": dose, "remedy": remedy}
-    return [judged(of, goals[task.data], 1 / max(task.recipe.widths), without, **names)]
+    return [judged(of, goals[task.data], 1 / max(task.recipe.widths), without, data=task.data, **names)]
 
 
 def judged(of: Outcome, goal: float, resolution: float, without: Outcome | None = None, **names: str) -> Row:
-    """The row of an outcome, whose shares come in steps of `resolution`, as that of the same seeds `without` a remedy do.
-
-    `names`: the row's first fields.
+    """The row of an outcome, whose shares come in steps of `resolution`; of a remedy, also against that of the same seeds
+    `without` it. `names`: the row's first fields.
     """
     own = of.only(of.finite)
     share = lambda values: estimate(values, 0, 1, resolution=resolution)
