@@ -17,7 +17,6 @@ from .terminal import print_table, progress, say, spoken
 
 if TYPE_CHECKING:
     from .causes.recipe import Recipe
-    from .experiments.networks import Size
 
 ROOM = 5 * 10**6  # bytes of results and figures, generously
 _net, _data, _training = (
@@ -37,28 +36,26 @@ def causes(
     """Measure what kills ReLUs, dose by dose: dead units at birth and since, lost capacity, slower convergence."""
     from .experiments import causes as bench
     from .experiments import causes_words as words
+    from .experiments.networks import chosen
 
     console = Console()
     with spoken(console, out):
-        size = _sized(bench.QUICK if quick else bench.FULL, data, seeds, steps)
+        usual = bench.QUICK if quick else bench.FULL
+        sets, missing = chosen(data, usual.data)
+        for why in missing.values():
+            say(console, f"{why}.", "Left out: ")
+        size = usual._replace(data=sets, seeds=seeds or usual.seeds, steps=steps or usual.steps)
         check_place(out, ROOM)
         with progress(console) as show:
             bench.train(out / "runs", size, workers, show, remedies)
         rows = bench.collect(out / "runs", size)
         for rule, name in words.RULE_NAMES.items():
-            print_table(
-                console, _table(f"Causes, {name}, {size.steps:,} steps", words.CAUSE_HEADS, words.cause_lines(rows, rule))
-            )
+            title = f"Causes, {name}, {size.steps:,} steps, on {words.sets(rows)}"
+            print_table(console, _table(title, words.CAUSE_HEADS, words.cause_lines(rows, rule)))
         if remedies:
             _remedies(console, rows)
         paths = _written(out, rows, remedies)
         say(console, f"Written: {', '.join(map(str, paths))}")
-
-
-def _sized(size: Size, data: str | None, seeds: int | None, steps: int | None) -> Size:
-    from .experiments.networks import named
-
-    return size._replace(data=named(data, size.data), seeds=seeds or size.seeds, steps=steps or size.steps)
 
 
 def _table(title: str, heads: tuple[str, ...], lines: list[tuple[str, ...]]) -> Table:
@@ -75,7 +72,8 @@ def _remedies(console: Console, rows: list[Any]) -> None:
     from .experiments import causes_words as words
 
     heads = ("cause", "none", *(remedy.key.replace("_", " ") for remedy in cases.REMEDIES))
-    print_table(console, _table("Silent units in the worst layer, %, Adam", heads, words.remedy_lines(rows)))
+    title = f"Silent units in the worst layer, %, Adam, on {words.sets(rows)}"
+    print_table(console, _table(title, heads, words.remedy_lines(rows)))
     for sentence in words.recommendations(rows):
         say(console, sentence)
 
@@ -134,7 +132,6 @@ def diagnose(
             saved, shape = _saved(net, table, {name: given[name] for name in ("widths", "activation", "batch_norm")})
             given |= {"widths": ",".join(map(str, shape.widths)), "batch_norm": shape.batch_norm}
         given["widths"] = "64,64" if given["widths"] is None else given["widths"]
-        given["lr"] = diagnosis.USUAL_RATE.get(optimizer, diagnosis.USUAL_OTHER) if lr is None else lr
         recipe = recipe_of(table.y, **{name: given[name] for name in OPTIONS})
         say(console, f"{table.note}. {_described(recipe)}; {steps:,} steps, {seeds} seeds.")
         if saved is not None:

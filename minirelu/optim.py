@@ -331,6 +331,15 @@ class Adam(Optimiser):
         return rate, self.beta1, 1 - self.beta1, self.beta2, 1 - self.beta2, root, self.eps
 
 
+def rule_name(given: str) -> str:
+    """The `rule` that is meant by another spelling: "Heavy ball" and "heavy-ball" are "heavy_ball", "ema-momentum" is "ema".
+
+    A word that is no rule's name comes back too, for whoever refuses it.
+    """
+    name = given.strip().lower().replace("-", "_").replace(" ", "_")
+    return {"ema_momentum": EMAMomentum.rule}.get(name, name)
+
+
 @quiet
 def clip_gradients(parameters: Iterable[Var], largest: float) -> Array:
     """Scale all gradients by one factor so that their norm together is at most `largest`; the norm before, () or (R,).

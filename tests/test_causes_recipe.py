@@ -33,6 +33,13 @@ def test_raw_goes_from_standardised_to_the_columns_as_they_are():
     assert_allclose(prepared(BASE._replace(shift=7.0), X).mean(0), 7.0, rtol=1e-5)
 
 
+@pytest.mark.parametrize("raw", [0.0, 0.25, 0.5, 1.0])
+def test_a_constant_column_stays_one_whatever_its_rounding(raw):
+    tenths = np.full((60, 1), 0.1)
+    assert tenths.std() > 0  # of rounding alone
+    assert_allclose(prepared(BASE._replace(raw=raw), tenths), raw * tenths, rtol=1e-6, atol=1e-12)
+
+
 def test_the_base_draws_what_the_layers_draw():
     rng = np.random.default_rng(3)
     expected = [init.torch_default(rng, shape, np.float64) for shape in ((3, 32), (32, 32), (32, 1))]
@@ -115,3 +122,25 @@ def test_a_remedy_takes_its_cause_away_and_nothing_else():
     assert remedies["sgd"](doses["lr"]).lr == pytest.approx(10 * cases.SGD_RATE)
     for cause in doses.values():
         assert remedies["targets"](cause) == cause._replace(gamma=1.0, delta=0.0)
+
+
+ILL = BASE._replace(init="constant", init_scale=2.0, negative=0.9, constant=0.1, bias=-1.0, lr=10 * BASE.lr,
+                    raw=1.0, shift=3.0, gamma=0.1, delta=5.0)  # fmt: skip
+DRAWN = {"init_scale": 1.0, "negative": 0.5, "constant": 0.0}
+CHANGED = {
+    "none": {},
+    **{name: {"init": name, **DRAWN} for name in ("he", "xavier", "rai")},
+    **{name: {"activation": name} for name in ("leaky_relu", "prelu", "elu")},
+    "batch_norm": {"batch_norm": True},
+    "lower_lr": {"lr": BASE.lr},
+    "clip": {"clip": 1.0},
+    "sgd": {"optimizer": "sgd", "lr": 10 * cases.SGD_RATE},
+    "targets": {"gamma": 1.0, "delta": 0.0},
+    "pop_art": {"pop_art": True},
+    "inputs": {"raw": 0.0, "shift": 0.0},
+}
+
+
+@pytest.mark.parametrize("remedy", [cases.NONE, *cases.REMEDIES], ids=lambda remedy: remedy.key)
+def test_a_remedy_sets_its_fields_and_no_other(remedy):
+    assert remedy.change(ILL) == ILL._replace(**CHANGED[remedy.key])

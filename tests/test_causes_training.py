@@ -1,16 +1,14 @@
-"""Recipes trained: kernel and engine agree, seeds do not notice each other, deaths are told apart, units resume."""
+"""Recipes trained: kernel and engine agree, seeds do not notice each other, deaths are told apart."""
 
 import numpy as np
 import pytest
 from numpy.testing import assert_allclose, assert_array_equal
 
 from minirelu import data
-from minirelu.causes import cases, training, units
+from minirelu.causes import cases, training
 from minirelu.causes.recipe import BASE, prepared
-from minirelu.causes.units import Unit
 from minirelu.causes.with_engine import Training
 from minirelu.data import standardised
-from minirelu.errors import StoreError
 
 TABLE = data.read("diabetes")
 SMALL = BASE._replace(widths=(8, 8))
@@ -31,7 +29,7 @@ def measured(recipe, seeds=(0, 1), steps=40):
 def test_kernel_and_engine_train_the_same_net(recipe):
     """Float32 over 40 steps; train_mlp's own bound is 1e-5 for the error over 100."""
     x, y = prepared(recipe, TABLE.X), standardised(TABLE.y)[0][:, 0]
-    a, b = (run(recipe, x, y, [3, 4], 40) for run in (training._on_kernel, training._on_engine))
+    a, b = (run(recipe, x, y, [3, 4], 40, True) for run in (training._on_kernel, training._on_engine))
     assert_allclose(a.error, b.error, rtol=1e-4)
     for name in ("step", "born", "dead", "died", "course"):
         assert_array_equal(getattr(a, name), getattr(b, name), err_msg=name)
@@ -100,39 +98,15 @@ def test_pop_art_moves_its_targets_and_not_what_the_net_predicts():
     assert_allclose(predicted(), before, rtol=1e-4, atol=1e-4)  # of about 7; weights are float32
 
 
-UNIT = Unit("diabetes", SMALL, 2, 20)
-
-
-def test_units_are_kept_and_not_trained_again(tmp_path, monkeypatch):
-    told = []
-    units.train([UNIT, UNIT], tmp_path, 1, lambda done, total: told.append((done, total)))
-    assert told == [(0, 1), (1, 1)]
-    for ours, expected in zip(units.found(UNIT, tmp_path), measured(SMALL, steps=20), strict=True):
-        assert_array_equal(ours, expected)
-    monkeypatch.setattr(units, "Processes", None)
-    units.train([UNIT], tmp_path, 1, lambda *_: None)
-
-
-def test_a_damaged_file_counts_as_missing(tmp_path):
-    path = tmp_path / f"{UNIT.key()}.npz"
-    for content in (b"", b"PK", b"nonsense"):
-        path.write_bytes(content)
-        assert units.found(UNIT, tmp_path) is None
-    units.keep(UNIT, measured(SMALL, steps=20), tmp_path)
-    path.write_bytes(path.read_bytes()[:-40])
-    assert units.found(UNIT, tmp_path) is None
-
-
-def test_a_training_that_fails_is_said(tmp_path):
-    bad = UNIT._replace(recipe=SMALL._replace(optimizer="adamm"))
-    with pytest.raises(StoreError, match=r"a training failed: .*did you mean 'adam'"):
-        units.train([bad], tmp_path, 1, lambda *_: None)
-
-
-def test_every_field_of_a_recipe_is_in_the_name_of_its_file():
-    changed = {"widths": (9,), "activation": "elu", "batch_norm": True, "init": "he", "optimizer": "sgd", "pop_art": True}
-    changed |= {name: 0.123 for name in BASE._fields if isinstance(getattr(BASE, name), float)} | {"batch": 7}
-    assert changed.keys() == set(BASE._fields)
-    keys = {UNIT._replace(recipe=BASE._replace(**{name: value})).key() for name, value in changed.items()}
-    keys |= {UNIT.key(), UNIT._replace(data="x").key(), UNIT._replace(seeds=9).key(), UNIT._replace(steps=9).key()}
-    assert len(keys) == len(changed) + 4
+@pytest.mark.parametrize("activation", ["relu", "elu"])
+def test_the_rank_is_of_some_4096_rows_evenly_spaced_and_only_where_it_is_asked_for(activation, monkeypatch):
+    seen = []
+    monkeypatch.setattr(training, "effective_rank", lambda H: seen.append(H) or np.zeros(len(H)))
+    x = np.linspace(-1, 1, 9001)[:, None]
+    recipe = SMALL._replace(activation=activation)
+    training.measured(recipe, x, x**2, [0, 1], 1)
+    whole = training.measured(recipe, x[::3], x[::3] ** 2, [0, 1], 1)
+    assert [H.shape for H in seen] == [(2, 3001, 8)] * 2
+    assert_array_equal(whole.rank, [0, 0])
+    assert np.isnan(training.measured(recipe, x, x**2, [0, 1], 1, ranked=False).rank).all()
+    assert len(seen) == 2

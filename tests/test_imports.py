@@ -17,12 +17,12 @@ FLOORS = {
     "ops": 2,
     "tensor": 3,
     **dict.fromkeys(["init", "nn", "losses", "optim", "checkpoint"], 4),
-    **dict.fromkeys(["monitor", "train", "testing", "scalers", "pop_art", "theory", "data"], 5),
-    **dict.fromkeys(["sweep", "terminal"], 6),
-    **dict.fromkeys(["experiments", "causes"], 7),
+    **dict.fromkeys(["monitor", "train", "testing", "scalers", "pop_art", "theory", "data", "estimates"], 5),
+    **dict.fromkeys(["sweep", "causes", "terminal"], 6),
+    "experiments": 7,
     **dict.fromkeys(["cli", "cli_causes", "cli_sweep", "__main__"], 8),
 }
-BESIDE = {"scalers", "theory", "data"}  # on NumPy (and SciPy) alone: of minirelu they know floor 0
+BESIDE = {"scalers", "theory", "data", "estimates"}  # on NumPy (and SciPy) alone: of minirelu they know floor 0
 
 
 def files():

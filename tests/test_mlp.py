@@ -88,6 +88,15 @@ def kernels_net(batch_norm):
     return Net(4, (9, 7), batch_norm=batch_norm)
 
 
+def test_biases_before_batch_norm_are_not_moved():
+    net = train.nets.build(kernels_net(True)._replace(residual=True), np.random.default_rng(0), activation="prelu")
+    names = [p.name for p in net.parameters()]
+    still = [name for i, name in enumerate(names) if i not in train.nets.moved(net)]
+    assert still == ["0.b", "3.0.b"], names
+    plain = train.nets.build(kernels_net(False), np.random.default_rng(0))
+    assert train.nets.moved(plain) == list(range(len(plain.parameters())))
+
+
 def test_rai_begins_with_he():
     result = trained(steps=0, init="rai")
     rng = np.random.default_rng(3)

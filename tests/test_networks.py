@@ -20,6 +20,18 @@ def test_data_that_cannot_be_had_is_named_with_the_reason(monkeypatch):
         networks.needed(["airfoil"])
 
 
+def test_what_was_named_must_be_there_and_of_the_usual_sets_what_is(monkeypatch):
+    monkeypatch.delenv("MINIRELU_DATA", raising=False)
+    usual = ("sine", "airfoil")
+    names, reasons = networks.chosen(None, usual)
+    assert names == ("sine",)
+    assert "MINIRELU_DATA" in reasons["airfoil"]
+    assert networks.chosen("sine,sine", usual) == (("sine",), {})
+    for given, own in (("sine,airfoil", usual), (None, ("airfoil",))):
+        with pytest.raises(DataError, match="MINIRELU_DATA"):
+            networks.chosen(given, own)
+
+
 def test_collect_takes_the_runs_asked_for_and_trains_none(tmp_path):
     common = {"data": "sine", "optimizer": "sgd", "lr": 0.01, "width": 3, "batch": 8, "steps": 4}
     small, large = (sweep.Grid(**common, seed=range(n)) for n in (1, 3))
@@ -46,3 +58,9 @@ def test_pilots_share_no_seed_with_the_results_and_are_shorter():
 
 def test_every_name_once_in_the_order_given():
     assert networks.in_order(["z", "b", "a", "b"], ["a", "c", "b"]) == ["a", "b", "z"]
+
+
+def test_a_data_set_named_twice_is_one():
+    assert networks.named("sine, airfoil,sine,", ()) == ("sine", "airfoil")
+    with pytest.raises(ValueError, match="expected names of data sets"):
+        networks.named(" ,", ("sine",))

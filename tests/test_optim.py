@@ -567,3 +567,10 @@ def test_a_copied_optimiser_goes_on_after_a_step(make, copied):
             o.step()
     for p, q in zip(net.parameters(), both[1][0].parameters(), strict=True):
         assert_array_equal(p.data, q.data)
+
+
+def test_the_names_of_rules():
+    names = {optim.rule_name(given) for given in ("heavy_ball", "heavy-ball", " Heavy ball")}
+    assert names == {optim.HeavyBall.rule}
+    assert {optim.rule_name(given) for given in ("ema", "EMA-momentum", "ema_momentum")} == {optim.EMAMomentum.rule}
+    assert optim.rule_name("adamm") == "adamm"

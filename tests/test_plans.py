@@ -67,7 +67,7 @@ def test_the_papers_settings_and_what_replaces_them():
         ({"seeds": ","}, "--seeds takes a number of seeds, or seeds separated by commas, got ','"),
         ({"gamma": ","}, "--gamma takes numbers separated by commas, got ','"),
         ({"gamma": "0"}, "gamma = 0.0: expected a positive number"),
-        ({"optimizer": "adm"}, r"--optimizer was given 'adm' \(did you mean 'adam'\?\); expected some of sgd, heavy-ball"),
+        ({"optimizer": "adm"}, r"--optimizer was given 'adm' \(did you mean 'adam'\?\); expected some of sgd, heavy_ball"),
         ({"lr": "-1"}, "lr = -1.0: expected a positive number"),
         ({"lr": "nan"}, "lr = nan: expected a positive number"),
         ({"optimizer": "adam", "beta": "1"}, "beta = 1.0: expected a number from 0 to below 1"),

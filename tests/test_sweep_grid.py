@@ -148,3 +148,9 @@ def test_a_file_that_is_no_grid(tmp_path, text, said):
     (tmp_path / "grid.toml").write_text(text)
     with pytest.raises(GridError, match=said):
         Grid.from_toml(tmp_path / "grid.toml")
+
+
+def test_rules_go_by_every_name_that_they_have():
+    assert Grid(**{**LEAST, "optimizer": ["heavy-ball", "EMA-momentum"]}).runs() == (
+        Grid(**{**LEAST, "optimizer": ["heavy_ball", "ema"]}).runs()
+    )

@@ -2,7 +2,7 @@
 
 import pytest
 
-from minirelu.experiments.summary import Estimate
+from minirelu.estimates import Estimate
 from minirelu.experiments.verdicts import Claim, below, near, not_run, said
 
 

@@ -15,26 +15,24 @@ few, the one that fits best, because a net that hardly moves keeps its units too
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from functools import partial
 from typing import NamedTuple
 
 import numpy as np
 
-from ..experiments.summary import Estimate, error_estimate, estimate
+from ..estimates import Estimate, error_estimate, estimate
+from .compare import compared
 from .recipe import Recipe
+from .settings import USUAL_INITS, listed, typed, usual_rate
 from .training import Outcome, measured
 
 ALARM = 0.25  # silent units in the worst layer, below which there is nothing to explain
 ALIKE = 0.15  # shares that differ by less are about the same
-USUAL_RATE = {"adam": 1e-3}
-USUAL_OTHER = 1e-2  # of the other optimisers
-USUAL_INITS = ("torch_default", "he", "xavier", "lecun", "rai")
 SHALLOW, WIDE = 2, 32
-HE = "--init he --init-scale 1 --negative 0.5"
-TARGETS = "--targets standard --gamma 1 --delta 0"
 
 
 class Change(NamedTuple):
-    """A suspect, in words, with the option that takes it away; `unusual`: it departs from what is recommended."""
+    """A suspect, in words, with the options that take it away; `unusual`: it departs from what is recommended."""
 
     suspect: str
     words: str
@@ -77,30 +75,25 @@ def changes(recipe: Recipe) -> list[Change]:
     """The suspects of a recipe, each with itself alone changed; what a change would leave as it is is no suspect."""
     found = []
 
-    def suspect(name: str, words: str, option: str, unusual: bool = True, **fields: object) -> None:
+    def suspect(name: str, words: str, unusual: bool = True, **fields: object) -> None:
         changed = recipe._replace(**fields)  # type: ignore[arg-type]
         if changed != recipe:
-            found.append(Change(name, words, option, changed, unusual))
+            found.append(Change(name, words, typed(recipe, changed), changed, unusual))
 
     odd = recipe.init not in USUAL_INITS or recipe.init_scale != 1 or recipe.negative != 0.5
-    usual = USUAL_RATE.get(recipe.optimizer, USUAL_OTHER)
-    rate = min(recipe.lr / 10, usual)
-    suspect("initialisation", "He's initialisation", HE, odd, init="he", init_scale=1.0, negative=0.5, constant=0.0)
-    suspect("bias", "biases that start at 0", "--bias 0", bias=0.0)
-    suspect("learning rate", f"the learning rate {rate:g}", f"--lr {rate:g}", recipe.lr > usual, lr=rate)
-    suspect("inputs", "standardised inputs", "--inputs standard", raw=0.0, shift=0.0)
-    suspect("targets", "standardised targets", TARGETS, gamma=1.0, delta=0.0)
+    usual = usual_rate(recipe.optimizer)
+    rate = float(f"{min(recipe.lr / 10, usual):g}")  # as it is said
+    suspect("initialisation", "He's initialisation", odd, init="he", init_scale=1.0, negative=0.5, constant=0.0)
+    suspect("bias", "biases that start at 0", bias=0.0)
+    suspect("learning rate", f"the learning rate {rate:g}", recipe.lr > usual, lr=rate)
+    suspect("inputs", "standardised inputs", raw=0.0, shift=0.0)
+    suspect("targets", "standardised targets", gamma=1.0, delta=0.0)
     if len(recipe.widths) > SHALLOW:
-        fewer = recipe.widths[:SHALLOW]
-        suspect("shape", f"{SHALLOW} hidden layers", f"--widths {_list(fewer)}", widths=fewer)
+        suspect("shape", f"{SHALLOW} hidden layers", widths=recipe.widths[:SHALLOW])
     if min(recipe.widths) < WIDE:
         wider = tuple(max(4 * width, WIDE) for width in recipe.widths)
-        suspect("shape", f"layers of {_list(wider)} units", f"--widths {_list(wider)}", widths=wider)
+        suspect("shape", f"layers of {listed(wider)} units", widths=wider)
     return found
-
-
-def _list(widths: Sequence[int]) -> str:
-    return ",".join(map(str, widths))
 
 
 def diagnose(
@@ -121,14 +114,15 @@ def diagnose(
         raise ValueError(f"diagnose was given {len(seeds)} seed(s); an interval needs at least 2, and 5 tell more")
     suspects = changes(recipe)
     on_progress(0, len(suspects) + 1)
-    before = measured(recipe, X, y, seeds, steps)
+    run = partial(measured, X=X, y=y, seeds=seeds, steps=steps, ranked=False)
+    before = run(recipe)
     found = _begun(recipe, before, alarm)
     on_progress(1, len(suspects) + 1)
     if not found.ill:
         return found
     tested = []
     for k, change in enumerate(suspects):
-        tested.append(_tested(change, before, measured(change.recipe, X, y, seeds, steps), len(suspects)))
+        tested.append(_tested(change, before, run(change.recipe), len(suspects)))
         on_progress(k + 2, len(suspects) + 1)
     return found._replace(tested=tuple(tested), cause=guilty(found.dead, tested))
 
@@ -145,11 +139,10 @@ def _begun(recipe: Recipe, of: Outcome, alarm: float) -> Diagnosis:
 def _tested(change: Change, before: Outcome, after: Outcome, comparisons: int) -> Trial:
     both = before.finite & after.finite
     step = 1 / max(change.recipe.widths)
-    fewer = before.worst[both] - after.worst[both]
     return Trial(
         change,
         estimate(after.worst[both], 0, 1, resolution=step),
-        estimate(fewer, -1, 1, resolution=step, level=1 - 0.05 / comparisons),
+        compared(before, after, step, comparisons).fewer,
         error_estimate(after.error[both, -1]),
     )
 

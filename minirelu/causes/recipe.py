@@ -15,7 +15,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from .. import init
-from ..data import standardised
+from ..data import moments, standardised
 from ..errors import ShapeError
 
 
@@ -66,8 +66,8 @@ def prepared(recipe: Recipe, X: np.ndarray) -> np.ndarray:
     if recipe.raw == 0:
         made = standardised(X)[0]
     else:
-        rest, spread = 1 - recipe.raw, X.std(axis=0)
-        made = (X - rest * X.mean(axis=0)) / np.where(spread > 0, spread, 1.0) ** rest
+        rest, (mean, spread) = 1 - recipe.raw, moments(X)
+        made = (X - rest * mean) / np.where(spread > 0, spread, 1.0) ** rest
     return np.ascontiguousarray(made + recipe.shift, np.float32)
 
 

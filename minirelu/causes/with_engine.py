@@ -9,31 +9,12 @@ from __future__ import annotations
 
 import numpy as np
 
-from .. import init, losses, nn, optim, train
+from .. import init, losses, optim, train
+from ..kernels.train_mlp import Net
 from ..pop_art import PopArt
+from ..train.nets import build, moved
+from ..train.with_engine import optimiser
 from .recipe import Draw, Recipe
-
-MOMENTUM = 0.9
-RULES = {
-    "sgd": lambda p, lr: optim.SGD(p, lr),
-    "heavy_ball": lambda p, lr: optim.HeavyBall(p, lr, MOMENTUM),
-    "nesterov": lambda p, lr: optim.Nesterov(p, lr, MOMENTUM),
-    "ema": lambda p, lr: optim.EMAMomentum(p, lr, MOMENTUM),
-    "adam": lambda p, lr: optim.Adam(p, lr),
-}
-
-
-def built(recipe: Recipe, inputs: int, rng: object) -> nn.Sequential:
-    """Affine, batch norm where asked for, activation, for every width; then the output."""
-    draw = Draw(recipe)
-    layers: list[nn.Layer] = []
-    for fan_in, units in zip((inputs, *recipe.widths), recipe.widths, strict=False):
-        if recipe.batch_norm:
-            layers += [nn.Linear(fan_in, units, rng=rng, init=draw), nn.BatchNorm(units, rng=rng)]
-            layers.append(nn.Activation(recipe.activation, rng=rng))
-        else:
-            layers.append(nn.Dense(fan_in, units, rng=rng, init=draw, activation=recipe.activation))
-    return nn.Sequential(*layers, nn.Linear(recipe.widths[-1], 1, rng=rng, init=draw))
 
 
 class Training:
@@ -43,9 +24,11 @@ class Training:
         self.recipe, self.seeds, self.x, self.y = recipe, seeds, x, y
         targets = (recipe.gamma * y + recipe.delta)[:, None]
         self.targets = targets if recipe.pop_art else targets.astype(np.float32)
-        self.net = built(recipe, x.shape[1], init.replicas(seeds))
-        self.trained = [p for p in self.net.parameters() if not _before_norm(p, self.net)]
-        self.opt = RULES[recipe.optimizer](self.trained, recipe.lr)
+        shape = Net(x.shape[1], recipe.widths, False, recipe.batch_norm)
+        self.net = build(shape, init.replicas(seeds), np.float32, Draw(recipe), recipe.activation)
+        parameters = self.net.parameters()
+        self.trained = [parameters[i] for i in moved(self.net)]
+        self.opt = optimiser(recipe.optimizer, self.trained, recipe.lr)
         self.scaler = PopArt() if recipe.pop_art else None
 
     def go(self, stop: int) -> None:
@@ -76,9 +59,3 @@ class Training:
         with np.errstate(over="ignore", invalid="ignore"):
             error = (((made - self.recipe.delta) / self.recipe.gamma - self.y) ** 2).mean(axis=-1)
         return np.where(np.isfinite(error), error, np.nan)
-
-
-def _before_norm(parameter: object, net: nn.Sequential) -> bool:
-    """Whether it is the bias before a batch norm, which has the gradient 0 (and rounding that Adam would follow)."""
-    pairs = zip(net.layers, net.layers[1:], strict=False)
-    return any(isinstance(a, nn.Linear) and isinstance(b, nn.BatchNorm) and parameter is a.b for a, b in pairs)

@@ -8,6 +8,7 @@
 
 - `load(name_or_path, target=None, standardise=True, seed=0)`: all rows are the training set, as in the paper.
 - `read(name_or_path, target=None, seed=0)`: the same as a `Table`, unscaled, with the columns' names and a note on its source.
+- `moments(X)`: mean and standard deviation of every column. `standardised(X)`: the columns less one, over the other.
 - `split(X, y, test=0.2, seed=0)`: (X, y, X_test, y_test), standardised with the training rows' statistics alone.
 - `SETS`: the names.
 """
@@ -70,13 +71,24 @@ def standardised(train: np.ndarray, *more: np.ndarray) -> tuple[np.ndarray, ...]
     """
     if not all(np.isfinite(a).all() for a in (train, *more)):
         raise DataError("there is a NaN or an infinity among the values to standardise; fill it in or delete the row")
-    # by a power of two, which changes no digit, to where squares neither overflow nor vanish
-    exponent = -np.frexp(np.abs(train).max(axis=0, initial=0.0))[1]
+    exponent = _exponent(train)
     train, *others = (np.ldexp(a, exponent) for a in (train, *more))
-    mean, std = train.mean(axis=0), train.std(axis=0)
-    # a column whose spread is rounding error of its mean is constant
-    constant = std <= 10 * np.finfo(float).eps * np.abs(train).max(axis=0, initial=0.0)
-    return tuple(np.where(constant, 0.0, (a - mean) / np.where(constant, 1.0, std)) for a in (train, *others))
+    mean, spread = moments(train)
+    return tuple(np.where(spread == 0, 0.0, (a - mean) / np.where(spread == 0, 1.0, spread)) for a in (train, *others))
+
+
+def moments(columns: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Mean and standard deviation of every column of (N, K), each (K,); the latter is 0 where it is rounding error alone."""
+    exponent = _exponent(columns)
+    columns = np.ldexp(columns, exponent)
+    mean, spread = columns.mean(axis=0), columns.std(axis=0)
+    spread = np.where(spread <= 10 * np.finfo(float).eps * np.abs(columns).max(axis=0, initial=0.0), 0.0, spread)
+    return np.ldexp(mean, -exponent), np.ldexp(spread, -exponent)
+
+
+def _exponent(columns: np.ndarray) -> np.ndarray:
+    """Of the power of two, which changes no digit, that takes each column to where squares neither overflow nor vanish."""
+    return -np.frexp(np.abs(columns).max(axis=0, initial=0.0))[1]
 
 
 def split(X: np.ndarray, y: np.ndarray, *, test: float = 0.2, seed: int = 0) -> tuple[np.ndarray, ...]:

@@ -4,7 +4,7 @@ Every cause (causes/cases.py) at every dose, under Adam and under SGD; every rem
 Deviation: folklore gives no numbers. Ours: docs/causes-and-remedies.md, with the run times.
 
 - `FULL`, `QUICK`: sizes. `train(folder, size, ...)`: what is missing. `collect(folder, size)`: `Row`s, one a setting and set.
-- `over_sets(rows)`: the same, one a setting. `killing(rows)`: the first dose that kills.
+- `over_sets(rows)`: the same, one a setting. `kills(rows)`: whether a cause does; `killing(rows)`: the first dose that does.
 - `remedied`, `hardly_kills`, `recommended`: what helps against a cause.
 """
 
@@ -16,16 +16,17 @@ from typing import NamedTuple
 
 import numpy as np
 
-from ..causes import cases
+from .. import data as data_sets
+from ..causes import cases, compare
 from ..causes.cases import Cause
 from ..causes.measures import steps_to
 from ..causes.recipe import BASE
+from ..causes.tasks import Task, found
+from ..causes.tasks import train as train_tasks
 from ..causes.training import Outcome
-from ..causes.units import Unit, found
-from ..causes.units import train as train_units
+from ..estimates import Estimate, error_estimate, estimate
 from ..monitor import ALARM
-from .networks import OnProgress, Size, needed
-from .summary import Estimate, error_estimate, estimate
+from .networks import OnProgress, Size
 
 SETS = ("diabetes", "airfoil", "real_estate")
 FULL = Size(SETS, 8, 4000)
@@ -41,6 +42,9 @@ class Row(NamedTuple):
     born: silent at birth in the worst layer then; dead: silent at the end in the worst layer; died: of that layer, silent at
     the end but not at birth. `steps` to the error `goal`, counted as the training's length for the `never` seeds that did not
     get there.
+
+    Of a remedy, against none, seed by seed (causes/compare.py): `fewer` silent in the worst layer, and `fit`, the error ÷ that
+    of none, all remedies against a cause together at 95 %.
     """
 
     data: str
@@ -57,49 +61,61 @@ class Row(NamedTuple):
     error: Estimate
     steps: Estimate
     never: int
+    fewer: Estimate
+    fit: Estimate
 
 
 # ---------------------------------------------------------------------------------------------------------- trainings
 
 
-def cause_units(size: Size) -> Iterator[tuple[str, str, str, Unit]]:
-    """(cause, rule, dose, unit): every cause at every dose, under both optimisers."""
-    for data in size.data:
+def _checksums(size: Size) -> list[tuple[str, str]]:
+    """(name, checksum) of every data set. Raises `DataError` for one that cannot be read."""
+    return [(name, data_sets.read(name).checksum()) for name in size.data]
+
+
+def cause_tasks(size: Size) -> Iterator[tuple[str, str, str, Task]]:
+    """(cause, rule, dose, task): every cause at every dose, under both optimisers."""
+    for data, numbers in _checksums(size):
         for rule, change in RULES.items():
             for cause in cases.CAUSES:
                 for dose in cause.doses:
-                    unit = Unit(data, change(dose.recipe), size.seeds, size.steps * cause.length)
-                    yield cause.key, rule, dose.label, unit
+                    task = Task(data, numbers, change(dose.recipe), size.seeds, size.steps * cause.length)
+                    yield cause.key, rule, dose.label, task
 
 
-def remedy_units(size: Size) -> Iterator[tuple[str, str, str, Unit]]:
-    """(cause, remedy, dose, unit): every remedy, and none, against every cause at its lethal dose, under Adam."""
-    for data in size.data:
+def remedy_tasks(size: Size) -> Iterator[tuple[str, str, str, Task]]:
+    """(cause, remedy, dose, task): none and every remedy against every cause at its lethal dose, under Adam."""
+    for data, numbers in _checksums(size):
         for cause in cases.CAUSES:
             for remedy in (cases.NONE, *cases.REMEDIES):
-                unit = Unit(data, remedy.change(cause.dose.recipe), size.seeds, size.steps * cause.length)
-                yield cause.key, remedy.key, cause.dose.label, unit
+                task = Task(data, numbers, remedy.change(cause.dose.recipe), size.seeds, size.steps * cause.length)
+                yield cause.key, remedy.key, cause.dose.label, task
 
 
 def train(folder: Path, size: Size, workers: int, on_progress: OnProgress, remedies: bool = True) -> None:
-    """Train what is not in `folder` yet. Raises `DataError` if none of the data can be read, `StoreError` for a failure."""
-    size = size._replace(data=tuple(needed(size.data)))
-    wanted = [unit for *_, unit in cause_units(size)]
-    train_units(wanted + [unit for *_, unit in remedy_units(size)] * remedies, folder, workers, on_progress)
+    """Train what is not in `folder` yet. Raises `DataError` for data that cannot be read, `StoreError` for a failure."""
+    wanted = [task for *_, task in cause_tasks(size)]
+    train_tasks(wanted + [task for *_, task in remedy_tasks(size)] * remedies, folder, workers, on_progress)
 
 
 def collect(folder: Path, size: Size) -> list[Row]:
-    """A row for each setting and data set that is in `folder`: of doses without a remedy ("none"), then of remedies."""
+    """A row for each setting and data set that is in `folder`: of doses without a remedy ("none"), then of remedies.
+
+    Raises `DataError` for data that cannot be read.
+    """
     rows, known = [], {}
-    for data in size.data:
-        base = found(Unit(data, BASE, size.seeds, size.steps), folder)
+    for data, numbers in _checksums(size):
+        base = found(Task(data, numbers, BASE, size.seeds, size.steps), folder)
         if base is not None:
             known[data] = goal(base)
-    for cause, rule, dose, unit in cause_units(size):
-        rows += _row(unit, folder, known, cause, rule, dose, "none")
-    for cause, remedy, dose, unit in remedy_units(size):
-        if remedy != "none":
-            rows += _row(unit, folder, known, cause, "adam", dose, remedy)
+    for cause, rule, dose, task in cause_tasks(size):
+        rows += _row(task, folder, known, cause=cause, rule=rule, dose=dose, remedy="none")
+    without = None
+    for cause, remedy, dose, task in remedy_tasks(size):
+        if remedy == "none":
+            without = found(task, folder)
+        else:
+            rows += _row(task, folder, known, without, cause=cause, rule="adam", dose=dose, remedy=remedy)
     return rows
 
 
@@ -109,25 +125,28 @@ def goal(base: Outcome) -> float:
     return error_estimate(base.error[:, quarter]).mean
 
 
-def _row(unit: Unit, folder: Path, goals: dict[str, float], cause: str, rule: str, dose: str, remedy: str) -> list[Row]:
-    of = found(unit, folder)
-    if of is None or unit.data not in goals:
+def _row(task: Task, folder: Path, goals: dict[str, float], without: Outcome | None = None, **names: str) -> list[Row]:
+    of = found(task, folder)
+    if of is None or task.data not in goals:
         return []
-    names = {"data": unit.data, "cause": cause, "rule": rule, "dose": dose, "remedy": remedy}
-    return [judged(of, goals[unit.data], 1 / max(unit.recipe.widths), **names)]
+    return [judged(of, goals[task.data], 1 / max(task.recipe.widths), without, data=task.data, **names)]
 
 
-def judged(of: Outcome, goal: float, resolution: float, **names: str) -> Row:
-    """The row of an outcome, whose shares come in steps of `resolution`; `names`: the row's first fields."""
+def judged(of: Outcome, goal: float, resolution: float, without: Outcome | None = None, **names: str) -> Row:
+    """The row of an outcome, whose shares come in steps of `resolution`; of a remedy, also against that of the same seeds
+    `without` it. `names`: the row's first fields.
+    """
     own = of.only(of.finite)
     share = lambda values: estimate(values, 0, 1, resolution=resolution)
     took = steps_to(own.step, own.error, goal)
     last = int(of.step[-1])
+    against = compare.NONE if without is None else compare.compared(without, of, resolution, len(cases.REMEDIES))
     return Row(
         **names, n=len(own.worst), diverged=len(of.worst) - len(own.worst),
         born=share(of.born.max(axis=1)), dead=share(own.worst), died=share(own.worst_layer()[1]),
         rank=estimate(own.rank, 0), error=error_estimate(own.error[:, -1]),
         steps=estimate(np.minimum(took, last), 0, last), never=int(np.isinf(took).sum()),
+        fewer=against.fewer, fit=against.fit,
     )  # fmt: skip
 
 
@@ -144,9 +163,9 @@ def over_sets(rows: Iterable[Row]) -> list[Row]:
 
 def _mean(group: Sequence[Row]) -> Row:
     def mean(name: str) -> Estimate:
-        return pooled([getattr(row, name) for row in group], logarithmic=name == "error")
+        return pooled([getattr(row, name) for row in group], logarithmic=name in ("error", "fit"))
 
-    names = ("born", "dead", "died", "rank", "error", "steps")
+    names = ("born", "dead", "died", "rank", "error", "steps", "fewer", "fit")
     total = {name: sum(getattr(row, name) for row in group) for name in ("n", "diverged", "never")}
     return group[0]._replace(data=", ".join(row.data for row in group), **total, **{name: mean(name) for name in names})  # type: ignore[arg-type]
 
@@ -174,9 +193,21 @@ def doses(rows: Iterable[Row], cause: Cause, rule: str) -> list[Row]:
     return [own[dose.label] for dose in cause.doses if dose.label in own]
 
 
+def dosed(rows: Sequence[Row]) -> list[Row]:
+    """Those of a cause's rows, healthy first, that are doses at which more than one net stayed finite."""
+    return [row for row in rows[1:] if row.dead.n > 1]
+
+
 def killing(rows: Sequence[Row]) -> Row | None:
-    """The first of a cause's rows whose dead share is above `KILLS` with its whole interval."""
-    return next((row for row in rows[1:] if row.dead.n and row.dead.low > KILLS), None)
+    """The first dose whose dead share is above `KILLS` with its whole interval."""
+    return next((row for row in dosed(rows) if row.dead.low > KILLS), None)
+
+
+def kills(rows: Sequence[Row]) -> bool | None:
+    """Whether a cause kills at some dose; not if the whole interval is below `KILLS` at every dose; None: neither is shown."""
+    if killing(rows):
+        return True
+    return False if dosed(rows) and all(row.dead.high < KILLS for row in dosed(rows)) else None
 
 
 def hardly_kills(without: Row) -> bool:
@@ -201,8 +232,8 @@ def recommended(tried: dict[str, Row]) -> Row | None:
     without = tried["none"]
     sound = [row for key, row in tried.items() if key != "none" and row.n and not row.diverged and row.data == without.data]
     if hardly_kills(without):
-        helping = [row for row in sound if row.error.high < without.error.low]
+        helping = [row for row in sound if row.fit.high < 1]
     else:
-        helping = [row for row in sound if row.dead.high < without.dead.low and row.error.low <= without.error.high]
+        helping = [row for row in sound if row.fewer.low > 0 and row.fit.low <= 1]
     least = min((row.dead.mean for row in helping), default=0.0)
     return min((row for row in helping if row.dead.mean <= least + EASED), key=lambda row: row.error.mean, default=None)

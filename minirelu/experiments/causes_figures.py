@@ -13,9 +13,9 @@ from typing import Any
 import numpy as np
 
 from ..causes import cases
+from ..estimates import Estimate
 from .causes import KILLS, RULES, Row, doses, over_sets, recommended, remedied
 from .figures import MARKERS, plain, style
-from .summary import Estimate
 
 LOOKS: dict[str, dict[str, Any]] = {  # the fourth and the first optimiser of a study (figures.py), and so in every figure
     "adam": {**style(3), "marker": MARKERS[3], "label": "Adam"},

@@ -33,11 +33,12 @@ def part(folder: Path, size: Size, workers: int, on_progress: Callable[[str, int
     from .report import Part, png
 
     start, (there, reasons) = time.perf_counter(), present(size.data)
+    command = f"minirelu causes{' --quick' * (size == causes.QUICK)} --out {shlex.quote(str(folder))}"
+    size = size._replace(data=tuple(there))
     if train and there:
         show = lambda done, total: on_progress("causes", done, total)
         causes.train(folder / "runs", size, workers, show, remedies=False)
-    rows = [row for row in causes.collect(folder / "runs", size._replace(data=tuple(there))) if row.remedy == "none"]
-    command = f"minirelu causes{' --quick' * (size == causes.QUICK)} --out {shlex.quote(str(folder))}"
+    rows = [row for row in causes.collect(folder / "runs", size) if row.remedy == "none"]
     if not rows:
         why = "not trained in this folder" if there else "; ".join(reasons.values())
         return Part("causes", TITLE, [not_run(claim, why) for claim in causes_words.claims()], command, 0.0, paper=False)

@@ -1,7 +1,8 @@
 """Causes and remedies in words: tables for the terminal and the documents, recommendations, rows of the report.
 
 - `cause_lines(rows, rule)`, `remedy_lines(rows)`: cells of tables. `recommendations(rows)`: a sentence a cause.
-- `as_json(rows)`: every row with its intervals. `findings(rows)`: claims of the folklore and what the numbers say.
+- `as_json(rows)`, `from_json(text)`: every row with its intervals.
+- `findings(rows)`: claims of the folklore and what the numbers say. `markdown(rows)`: tables for a document.
 """
 
 from __future__ import annotations
@@ -9,19 +10,26 @@ from __future__ import annotations
 import json
 import math
 from collections.abc import Sequence
+from typing import Any
 
 from ..causes import cases
 from ..causes.diagnose import share
-from .causes import KILLS, RULES, Row, doses, hardly_kills, killing, over_sets, recommended, remedied
-from .summary import Estimate
+from ..estimates import Estimate
+from .causes import KILLS, RULES, Row, dosed, doses, hardly_kills, killing, kills, over_sets, recommended, remedied
 from .verdicts import IN_PART, NOT_REPRODUCED, REPRODUCED, Claim, Finding, not_run
 
 RULE_NAMES = {"adam": "Adam", "sgd": "SGD"}
 CAUSE_HEADS = ("cause", "kills from", "dead, worst layer", "of it since birth", "rank", "error", "steps to goal", "n")
 
 
+def sets(rows: Sequence[Row]) -> str:
+    """The data sets that the rows are about, each once."""
+    return ", ".join(dict.fromkeys(row.data for row in rows))
+
+
 def cause_lines(rows: Sequence[Row], rule: str) -> list[tuple[str, ...]]:
-    """A line a cause under a rule, over all data sets: at the dose that kills first, or else at the strongest.
+    """A line a cause under a rule, over all data sets: at the dose that kills first; at the strongest, if surely none does;
+    where neither is shown, at the one with most dead.
 
     Rank, error and steps beside those of the healthy dose.
     """
@@ -34,16 +42,22 @@ def cause_lines(rows: Sequence[Row], rule: str) -> list[tuple[str, ...]]:
 
 
 def _cause_line(title: str, own: Sequence[Row]) -> tuple[str, ...]:
-    base, found = own[0], killing(own)
-    at = found or next((row for row in reversed(own) if row.dead.n), own[-1])
+    base, at, verdict = own[0], _telling(own), kills(own)
     gone = f", {at.diverged} diverged" if at.diverged else ""
-    dose = at.dose if found else f"does not ({at.dose})" if at.dead.n else "diverges"
+    dose = {True: at.dose, False: f"does not ({at.dose})", None: f"not shown ({at.dose})"}[verdict] if at.n else "diverges"
     never = f" ({at.never} never)" if at.never else ""
     return (
         title, dose, share(at.dead), share(at.died), f"{base.rank.mean:.0f} → {at.rank.mean:.1f}",
         f"{base.error.mean:.2g} → {at.error.mean:.2g}", f"{base.steps.mean:.0f} → {at.steps.mean:.0f}{never}",
         f"{at.n}{gone}",
     )  # fmt: skip
+
+
+def _telling(own: Sequence[Row]) -> Row:
+    """The dose of a cause that its line is about."""
+    if kills(own) is False:
+        return dosed(own)[-1]
+    return killing(own) or max(dosed(own), key=lambda row: row.dead.mean, default=own[-1])
 
 
 def remedy_lines(rows: Sequence[Row]) -> list[tuple[str, ...]]:
@@ -90,19 +104,27 @@ def _recommendation(cause: cases.Cause, tried: dict[str, Row], base: Row) -> str
 
 
 def as_json(rows: Sequence[Row]) -> str:
-    """The rows, one a line; what is not a number is null."""
+    """The rows, one a line; an estimate is [mean, low, high, n], and what is not finite null."""
 
     def plain(value: object) -> object:
-        if isinstance(value, Estimate):
-            return [_rounded(x) for x in value[:3]]
-        return value
+        return [*map(_rounded, value[:3]), value.n] if isinstance(value, Estimate) else value
 
     lines = [json.dumps({k: plain(v) for k, v in row._asdict().items()}, ensure_ascii=False) for row in rows]
     return "[\n" + ",\n".join(lines) + "\n]\n"
 
 
+def from_json(text: str) -> list[Row]:
+    """The rows of `as_json`, with the digits that it has; null is NaN."""
+
+    def read(value: Any) -> Any:
+        return Estimate._make(math.nan if x is None else x for x in value) if isinstance(value, list) else value
+
+    return [Row(**{name: read(value) for name, value in row.items()}) for row in json.loads(text)]
+
+
 def _rounded(x: float) -> float | None:
-    return float(f"{x:.4g}") if math.isfinite(x) else None
+    """To ten digits, with which counts out of 8 nets of 32 units are exact shares: a table of read rows rounds them alike."""
+    return float(f"{x:.10g}") if math.isfinite(x) else None
 
 
 # ---------------------------------------------------------------------------------------------------------------- report
@@ -141,16 +163,14 @@ def findings(rows: Sequence[Row]) -> list[Finding]:
 
 
 def _found(claim: Claim, own: Sequence[Row]) -> Finding:
-    tried = [row for row in own[1:] if row.dead.n > 1]
     lost = sum(row.diverged for row in own[1:])
     also = f"; {lost} nets diverged, which is not dying" if lost else ""
-    if not tried:
+    if not dosed(own):
         return not_run(claim, f"no net stayed finite{also}" if lost else "not trained in this size")
-    found = killing(own)
-    most = found or max(tried, key=lambda row: row.dead.mean)
+    most = killing(own) or max(dosed(own), key=lambda row: row.dead.mean)
     words = f"{share(most.dead)} at {most.dose}, of it {share(most.died)} since birth{also}"
-    verdict = REPRODUCED if found else NOT_REPRODUCED if all(row.dead.high < KILLS for row in tried) else IN_PART
-    return Finding(claim, words, most.n, verdict)
+    verdicts = {True: REPRODUCED, False: NOT_REPRODUCED, None: IN_PART}
+    return Finding(claim, words, most.n, verdicts[kills(own)])
 
 
 # -------------------------------------------------------------------------------------------------------------- markdown
@@ -158,14 +178,15 @@ def _found(claim: Claim, own: Sequence[Row]) -> Finding:
 
 def markdown(rows: Sequence[Row]) -> str:
     """The tables and recommendations for a document: causes under each rule, then remedies with intervals."""
-    parts = [f"**{name}**\n\n" + _grid(CAUSE_HEADS, cause_lines(rows, rule)) for rule, name in RULE_NAMES.items()]
+    over = f", on {sets(rows)}\n\n"
+    parts = [f"**{name}**{over}" + _grid(CAUSE_HEADS, cause_lines(rows, rule)) for rule, name in RULE_NAMES.items()]
     table = over_sets(rows)
     kept = [(cause, tried) for cause in cases.CAUSES if len(tried := remedied(table, cause)) > 1]
     if kept:
         heads = ("remedy", *(f"{cause.title}: {cause.dose.label}" for cause, _ in kept))
         known = [("none", "none"), *((remedy.key, remedy.title) for remedy in cases.REMEDIES)]
         lines = [(title, *(_cell(tried, key) for _, tried in kept)) for key, title in known]
-        parts += ["**Remedies**\n\n" + _grid(heads, lines), "\n".join(f"- {said}" for said in recommendations(rows))]
+        parts += [f"**Remedies**{over}" + _grid(heads, lines), "\n".join(f"- {said}" for said in recommendations(rows))]
     return "\n\n".join(parts) + "\n"
 
 

@@ -22,10 +22,10 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from .. import sweep
+from ..estimates import Estimate, error_estimate, estimate
 from . import networks
 from .figures import COLOURS, MARKERS, draw_line, plain
 from .networks import OnProgress, Size
-from .summary import Estimate, error_estimate, estimate
 from .verdicts import IN_PART, NOT_REPRODUCED, NOT_RUN, REPRODUCED, Claim, Finding, below, near, not_run, said
 
 if TYPE_CHECKING:

@@ -22,10 +22,10 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from .. import sweep
+from ..estimates import Estimate, stratified
 from . import networks
 from .figures import COLOURS, MARKERS, draw_line, plain
 from .networks import OnProgress
-from .summary import Estimate, stratified
 from .verdicts import IN_PART, NOT_REPRODUCED, NOT_RUN, REPRODUCED, Claim, Finding, near, not_run, said
 
 

@@ -3,7 +3,7 @@
 - `dead_and_error(outcomes, folder, title)`: dead share and error ÷ γ² against γ (or δ), one line an optimiser and net.
 - `dead_over_time(outcomes, folder, title)`: dead share against the step, one panel a γ, and by layer where there are several.
 
-Lines are means over seeds, shades their 95 % intervals (summary.py).
+Lines are means over seeds, shades their 95 % intervals (minirelu/estimates.py).
 """
 
 from __future__ import annotations
@@ -12,9 +12,10 @@ import os
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
+from ..estimates import Estimate, error_estimate, estimate
 from ..files import write_atomically
 from .study import Moment, Outcome
-from .summary import Estimate, Series, error_estimate, estimate, finite, series, share_estimate, varied
+from .summary import Series, finite, series, share_estimate, varied
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure

@@ -23,10 +23,10 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from .. import sweep
+from ..estimates import Estimate, estimate
 from . import networks, survival
 from .figures import COLOURS, draw_line, plain
 from .networks import OnProgress, Size
-from .summary import Estimate, estimate
 from .verdicts import IN_PART, NOT_REPRODUCED, NOT_RUN, REPRODUCED, Claim, Finding, not_run, said
 
 FULL = Size(("airfoil", "facebook", "real_estate", "superconductivity"), 8, 250_000)

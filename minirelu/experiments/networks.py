@@ -61,7 +61,18 @@ def named(given: str | None, usual: tuple[str, ...]) -> tuple[str, ...]:
     names = usual if given is None else tuple(part.strip() for part in given.split(",") if part.strip())
     if not names:
         raise ValueError(f"--data was given {given!r}; expected names of data sets separated by commas")
-    return names
+    return tuple(dict.fromkeys(names))  # twice the same numbers are not two experiments
+
+
+def chosen(given: str | None, usual: tuple[str, ...]) -> tuple[tuple[str, ...], dict[str, str]]:
+    """The data sets of an option `--data`, all of them; without it those of `usual` that can be read, and why others cannot.
+
+    Raises `DataError` for a set that was named and cannot be read, and if there is none.
+    """
+    there, reasons = present(named(given, usual))
+    if reasons and (given is not None or not there):
+        raise DataError("; ".join(reasons.values()))
+    return tuple(there), reasons
 
 
 class NothingToTrainError(DataError):

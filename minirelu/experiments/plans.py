@@ -13,10 +13,11 @@ from typing import Any
 
 from .. import backend, kernels
 from ..data.table import nearest
+from ..optim import rule_name
 from .study import EMA, Plan, Rule
 from .study import RULES as DEFAULT_RULES
 
-RULES = {rule.name.lower().replace(",", "").replace(" ", "-"): rule for rule in (*DEFAULT_RULES, EMA)}
+RULES = {rule_name(rule.name.replace(",", "")): rule for rule in (*DEFAULT_RULES, EMA)}
 
 # App. A and Fig. 1 (paper.md §2.1). The learning rate of its SGD is not stated.
 PAPER = Plan(
@@ -61,8 +62,7 @@ def _as_is(option: str, value: Any) -> Any:
 
 
 def _rules(option: str, text: str) -> tuple[Rule, ...]:
-    names = [part.strip().lower().replace("_", "-") for part in text.split(",") if part.strip()]
-    names = ["ema-momentum" if name == "ema" else name for name in names]  # as grids and `diagnose` call it
+    names = [rule_name(part) for part in text.split(",") if part.strip()]
     for name in names:
         if name not in RULES:
             known = ", ".join(RULES)

@@ -13,8 +13,8 @@ import numpy as np
 
 from .. import data as data_sets
 from .. import train
+from ..estimates import error_estimate
 from ..theory import rescaling as theory
-from .summary import error_estimate
 from .verdicts import NOT_REPRODUCED, REPRODUCED, Claim, Finding
 
 GAMMA, DEPTHS, WIDTH, STEPS = 1e-2, (1, 2, 3), 50, 2000

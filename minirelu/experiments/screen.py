@@ -11,8 +11,9 @@ from collections.abc import Callable, Sequence
 from rich import box
 from rich.table import Table
 
+from ..estimates import Estimate
 from .study import Net
-from .summary import Estimate, SummaryRow
+from .summary import SummaryRow
 
 
 def table(rows: Sequence[SummaryRow]) -> Table:

@@ -27,13 +27,13 @@ from rich.progress import Progress as Bars
 from rich.table import Table
 
 from ..data.table import nearest
+from ..estimates import Estimate, error_estimate, estimate
 from ..files import write_atomically
 from ..sweep import Progress, Status
 from ..sweep.grid import Run
 from ..terminal import seldom
 from .figures import MARKERS, draw_line, plain, style, times
 from .screen import interval, letter, short
-from .summary import Estimate, error_estimate, estimate
 
 if TYPE_CHECKING:
     from polars import DataFrame

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from typing import NamedTuple
 
-from .summary import Estimate
+from ..estimates import Estimate
 
 REPRODUCED, NOT_REPRODUCED, IN_PART, NOT_RUN = "reproduced", "not reproduced", "in part", "not run"
 VERDICTS = (REPRODUCED, NOT_REPRODUCED, IN_PART, NOT_RUN)

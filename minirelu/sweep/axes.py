@@ -15,6 +15,7 @@ import numpy as np
 
 from .. import data as data_sets
 from ..data.table import nearest
+from ..optim import rule_name
 
 REQUIRED = object()
 RULES = ("sgd", "heavy_ball", "nesterov", "ema", "adam")
@@ -22,12 +23,15 @@ INITS = ("torch_default", "he", "xavier", "lecun", "rai")
 
 
 class Axis(NamedTuple):
-    """`kind` of a value (float, int, bool or str), its default, what it must be in words and as a test."""
+    """`kind` of a value (float, int, bool or str), its default, what it must be in words and as a test; `meant`: of a value in
+    another spelling the one that is meant.
+    """
 
     kind: type
     default: Any
     expected: str
     fits: Callable[[Any], bool]
+    meant: Callable[[Any], Any] = lambda value: value
 
 
 def _one_of(*words: str) -> tuple[str, Callable[[str], bool]]:
@@ -46,7 +50,7 @@ AXES: dict[str, Axis] = {
     "target": Axis(str, None, "the name of a column", bool),
     "gamma": Axis(float, 1.0, *_POSITIVE),
     "delta": Axis(float, 0.0, *_FINITE),
-    "optimizer": Axis(str, REQUIRED, *_one_of(*RULES)),
+    "optimizer": Axis(str, REQUIRED, *_one_of(*RULES), rule_name),
     "lr": Axis(float, REQUIRED, *_POSITIVE),
     "beta": Axis(float, 0.9, *_SHARE),
     "beta2": Axis(float, 0.999, *_SHARE),
@@ -89,6 +93,7 @@ def _values(name: str, axis: Axis, given: Any, problems: list[str]) -> Iterable[
         problems.append(f"{name} is an empty list; expected at least one value: {axis.expected}")
     for entry in entries:
         value = _as(axis.kind, entry)
+        value = value if value is None else axis.meant(value)
         if value is None or not axis.fits(value):
             why = _unknown(value) if name == "data" and value is not None else f"expected {axis.expected}"
             problems.append(f"{name} = {entry!r}{_hint(axis, value)}: {why}")

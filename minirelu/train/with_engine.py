@@ -1,8 +1,9 @@
 """A training job of `kernels.train_mlp` run by the engine: layers, losses, optimisers, and the loop `fit`.
 
 It is what the kernels are measured against, and what runs where they cannot: without Numba. As in the kernels, the
-bias directly before batch norm stays as it is: its exact gradient is 0, and of the engine's rounding noise Adam would make
-whole steps.
+bias directly before batch norm stays as it is (nets.py).
+
+- `run(job, state, on_progress)`. `optimiser(rule, parameters, lr, ...)`: by the rule's name.
 """
 
 from __future__ import annotations
@@ -16,7 +17,7 @@ from .. import nn, optim
 from ..engine import quiet
 from ..kernels.train_mlp import EVALUATED, HEARD, Job, OnProgress, Records, State, empty_records, standing
 from .loop import fit
-from .nets import rebuilt
+from .nets import moved, rebuilt
 
 
 def run(job: Job, state: State, on_progress: OnProgress) -> Records:
@@ -24,8 +25,8 @@ def run(job: Job, state: State, on_progress: OnProgress) -> Records:
     R, first, last = len(job.seeds), state.step, int(job.record_at[-1])
     targets = (job.gamma[:, None] * job.y + job.delta[:, None]).astype(job.X.dtype)[..., None]
     net = rebuilt(job.net, state.parameters, state.running, R)
-    trained = _trained(job, net.parameters())
-    opt = _optimiser(job, state, net.parameters(), trained)
+    trained = moved(net)
+    opt = _resumed(job, state, net.parameters(), trained)
     records, latest = empty_records(job), (np.nan, np.nan)
     for t, stop in enumerate(job.record_at.tolist()):
         while opt.steps < stop:
@@ -40,22 +41,23 @@ def run(job: Job, state: State, on_progress: OnProgress) -> Records:
     return records
 
 
-def _trained(job: Job, parameters: list[Any]) -> list[int]:
-    """The positions of the parameters that move: all but the biases before batch norm."""
-    last = len(parameters) - 2
-    return [i for i in range(len(parameters)) if not (job.net.batch_norm and i < last and i % 4 == 1)]
-
-
-def _optimiser(job: Job, state: State, everything: list[Any], trained: list[int]) -> optim.Optimiser:
-    parameters = [everything[i] for i in trained]
+def optimiser(
+    rule: str, parameters: list[Any], lr: Any, beta: Any = 0.9, beta2: Any = 0.999, eps: Any = 1e-8
+) -> optim.Optimiser:
+    """The optimiser that a rule is called in kernels/optimiser_step.py; `beta` is Adam's first."""
     made: dict[str, Callable[[], optim.Optimiser]] = {
-        "sgd": lambda: optim.SGD(parameters, job.lr),
-        "heavy_ball": lambda: optim.HeavyBall(parameters, job.lr, job.beta),
-        "nesterov": lambda: optim.Nesterov(parameters, job.lr, job.beta),
-        "ema": lambda: optim.EMAMomentum(parameters, job.lr, job.beta),
-        "adam": lambda: optim.Adam(parameters, job.lr, job.beta, job.beta2, job.eps),
+        "sgd": lambda: optim.SGD(parameters, lr),
+        "heavy_ball": lambda: optim.HeavyBall(parameters, lr, beta),
+        "nesterov": lambda: optim.Nesterov(parameters, lr, beta),
+        "ema": lambda: optim.EMAMomentum(parameters, lr, beta),
+        "adam": lambda: optim.Adam(parameters, lr, beta, beta2, eps),
     }
-    opt = made[job.rule]()
+    return made[rule]()
+
+
+def _resumed(job: Job, state: State, everything: list[Any], trained: list[int]) -> optim.Optimiser:
+    """The job's optimiser, where the state left it."""
+    opt = optimiser(job.rule, [everything[i] for i in trained], job.lr, job.beta, job.beta2, job.eps)
     opt.steps = state.step
     for name, slot in zip(opt.slots, state.slots, strict=True):
         opt.state[name] = [slot[i] for i in trained]
