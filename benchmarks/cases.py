@@ -71,7 +71,7 @@ def _text(case: Case, name: str) -> str:
 
 def _of(kernel: str) -> Iterator[Case]:
     large, small = Case(kernel, LARGE), Case(kernel, LAYER, threads=1, seconds=1.5)
-    yield replace(large, peers=True, seconds=20)
+    yield replace(large, peers=True, seconds=50)
     if kernel != "count_units":  # which writes nothing
         yield replace(large, layout="np.empty")
     if kernel in ("bias_relu_forward", "relu_backward"):
@@ -84,4 +84,4 @@ def _of(kernel: str) -> Iterator[Case]:
     yield replace(small, cache="warm", peers=True)
     yield replace(small, cache="warm", dtype="float64", peers=True)
     yield replace(small, peers=True, seconds=4)
-    yield replace(small, shape=ONE, cache="warm", seconds=0.5)
+    yield replace(small, shape=ONE, cache="warm", seconds=3)
