@@ -10,8 +10,8 @@ made here.
 
 from __future__ import annotations
 
-from itertools import accumulate
-from typing import Any, NamedTuple
+from collections.abc import Iterator
+from typing import NamedTuple
 
 import numpy as np
 
@@ -19,10 +19,10 @@ from . import _cuda, _train_mlp_batched
 from .optimiser_step import RULES
 from .train_mlp import Job, OnProgress, Records, State, empty_records, standing
 
-PARTS = ("_rules.h", "train_mlp")
+PARTS = ("_rules.h", "_products.h", "train_mlp")
 
 # Threads of a block: no sum depends on them. Not yet measured.
-THREADS = 256
+THREADS = 128
 
 # Updates of one replica between two looks at whether to stop, unless the next record is further away.
 SEGMENT = 2000
@@ -31,44 +31,60 @@ SEGMENT = 2000
 LARGEST = 1 << 20
 
 
+def padded(size: int) -> int:
+    """Numbers from row to row of a matrix of rows of `size`; as train_mlp.cu has it."""
+    return 4 * (-(-size // 4) | 1)
+
+
 class Layout(NamedTuple):
     """The table that train_mlp.cu reads (its enums), and what it follows from."""
 
     table: np.ndarray
-    kept: int  # numbers of a replica that outlive a launch: parameters, states, running statistics
-    cells: int  # numbers of a replica in all
+    places: list[tuple[int, int]]  # of each parameter array: its first cell, and numbers from row to row
+    parameters: int  # cells of all parameters; each array of the rule has as many
+    kept: int  # cells of a replica that outlive a launch: parameters, states, running statistics
+    cells: int  # cells of a replica in all
 
     @classmethod
     def of(cls, job: Job) -> Layout:
         """Where everything of a replica lies."""
-        net, batch, states = job.net, job.batch, len(RULES[job.rule][1])
-        sizes = [i * o for i, o in net.shapes()]
-        starts = [0, *accumulate(sizes)]
-        parameters, per, units = starts[-1], 4 if net.batch_norm else 2, sum(net.widths)
-        running = 2 * units if net.batch_norm else 0
+        net, stride = job.net, padded(job.batch)
+        places, end = [], 0
+        for rows, columns in net.shapes()[:-2]:
+            places.append((end, padded(columns)))
+            end += rows * padded(columns)
+        last_w, units = end, net.widths[-1]
+        places += [(last_w, 1), (last_w + units, 1)]  # the output's weights are a row, and so is its bias
+        parameters, states = end + padded(units + 1), len(RULES[job.rule][1])
         at_running = (1 + states) * parameters
-        kept = at_running + running
-        at_e, at_x = kept + 8, kept + 8 + batch
-        at_d = at_x + batch * net.inputs
-        end = at_d + (batch * max(net.widths) if len(net.widths) > 1 else 0)
+        kept = at_running + (padded(2 * sum(net.widths)) if net.batch_norm else 0)
+        at_e, at_x = kept + 8, kept + 8 + stride
+        at_d = at_x + stride * _with_ones(net.inputs)
+        end = at_d + (stride * _with_ones(max(net.widths)) if len(net.widths) > 1 else 0)
         lines, first, fan_in = [], 0, net.inputs
         for layer, out in enumerate(net.widths):
-            r, end = end, end + batch * out
-            h, end = (end, end + batch * out) if net.residual and layer else (r, end)
-            hat, end = (end, end + batch * out) if net.batch_norm else (end, end)
-            root, end = (end, end + out) if net.batch_norm else (end, end)
-            lines += [fan_in, out, starts[per * layer], 2 * first, first, r, h, hat, root]
+            size = stride * _with_ones(out)
+            r, end = end, end + size
+            h, end = (end, end + size) if net.residual and layer else (r, end)
+            hat, end = (end, end + size) if net.batch_norm else (end, end)
+            root, end = (end, end + padded(out)) if net.batch_norm else (end, end)
+            lines += [fan_in, out, places[(4 if net.batch_norm else 2) * layer][0], 2 * first, first, r, h, hat, root]
             first, fan_in = first + out, out
         residual = net.residual and len(net.widths) > 1
-        head = [net.inputs, len(job.X), len(job.X_eval), batch, len(net.widths), list(RULES).index(job.rule), residual]
-        head += [net.batch_norm, parameters, states, running, units, len(job.record_at), end]
-        head += [starts[-3], at_running, kept, at_e, at_x, at_d]
-        return cls(np.array([*head, *lines], np.int64), kept, end)
+        head = [net.inputs, len(job.X), len(job.X_eval), job.batch, len(net.widths), list(RULES).index(job.rule), residual]
+        head += [net.batch_norm, parameters, sum(net.widths), len(job.record_at), end]
+        head += [last_w, at_running, kept, at_e, at_x, at_d]
+        return cls(np.array([*head, *lines], np.int64), places, parameters, kept, end)
+
+
+def _with_ones(units: int) -> int:
+    """Rows of an activation: a thread reads four at a time, and below the units is one of ones."""
+    return -(-(units + 1) // 4) * 4
 
 
 def run(job: Job, state: State, on_progress: OnProgress) -> Records:
     """Train to the last step of `record_at` on the GPU, all replicas at once."""
-    layout, head = Layout.of(job), -(-12 * job.batch // 16) * 16
+    layout, head = Layout.of(job), -(-12 * job.batch // 32) * 32
     size = layout.cells * job.X.itemsize
     here = head + size <= _cuda.attribute("MaxSharedMemoryPerBlockOptin")
     if not here and size > LARGEST:
@@ -85,7 +101,7 @@ def _launched(job: Job, state: State, on_progress: OnProgress, layout: Layout, n
     targets = (job.gamma[:, None] * job.y + job.delta[:, None]).astype(job.X.dtype)
     settings = np.stack([job.lr, job.beta, job.beta2, job.eps, job.gamma, job.delta], axis=1)
     given = [cupy.asarray(a) for a in (layout.table, job.X, targets, job.X_eval, job.y_eval, job.seeds, settings)]
-    kept, loss, active, nonfinite = (cupy.asarray(a) for a in (_packed(state), *records))
+    kept, loss, active, nonfinite = (cupy.asarray(a) for a in (_packed(state, layout), *records))
     cells = 1 if "shared" in name else R * layout.cells
     memory, steps = cupy.empty(cells, job.X.dtype), cupy.asarray(at)
     step, length = first, int(at[-1]) - first
@@ -95,7 +111,7 @@ def _launched(job: Job, state: State, on_progress: OnProgress, layout: Layout, n
         step = int(at[end - 1])
         latest = (kept_[:, end - 1].get() for kept_ in (loss, active, nonfinite))
         on_progress(R * (step - first), R * length, *standing(*latest))
-    _unpack(kept.get(), state)
+    _unpack(kept.get(), state, layout)
     state.step = step
     return Records(loss.get(), active.get(), nonfinite.get())
 
@@ -110,18 +126,26 @@ def _segments(at: list[int], step: int) -> list[tuple[int, int]]:
     return found
 
 
-def _arrays(state: State) -> list[np.ndarray]:
-    return [*state.parameters, *(a for slot in state.slots for a in slot), *state.running]
+def _views(rows: np.ndarray, state: State, layout: Layout) -> Iterator[tuple[np.ndarray, np.ndarray]]:
+    """Each array of `state` (R, I, O), and where it lies in the rows (R, kept)."""
+    for number, own in enumerate((state.parameters, *state.slots)):
+        for a, (first, stride) in zip(own, layout.places, strict=True):
+            at = number * layout.parameters + first
+            yield a, rows[:, at : at + a.shape[1] * stride].reshape(len(a), -1, stride)[..., : a.shape[2]]
+    at = (1 + len(state.slots)) * layout.parameters
+    for a in state.running:
+        yield a, rows[:, None, at : at + a.shape[2]]
+        at += a.shape[2]
 
 
-def _packed(state: State) -> np.ndarray:
-    """(R, kept): everything of a replica in one row."""
-    return np.concatenate([a.reshape(len(a), -1) for a in _arrays(state)], axis=1)
+def _packed(state: State, layout: Layout) -> np.ndarray:
+    """(R, kept): everything of a replica in one row, and 0 between."""
+    rows = np.zeros((len(state.parameters[0]), layout.kept), state.parameters[0].dtype)
+    for a, place in _views(rows, state, layout):
+        place[...] = a
+    return rows
 
 
-def _unpack(rows: np.ndarray, state: State) -> None:
-    first = 0
-    for a in _arrays(state):
-        size: Any = a[0].size
-        a[...] = rows[:, first : first + size].reshape(a.shape)
-        first += size
+def _unpack(rows: np.ndarray, state: State, layout: Layout) -> None:
+    for a, place in _views(rows, state, layout):
+        a[...] = place
