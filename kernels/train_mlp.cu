@@ -1,6 +1,7 @@
 // A whole training run: a block a replica, many steps a launch. Formulas, shapes and bounds: train_mlp.py.
-// Parameters, optimiser state and activations lie side by side in one row of cells, in shared memory where they fit (`here`),
-// else in a row of `memory` in global memory. A sum is made by one thread or, for predictions, by one warp, so that its order
+// Parameters, running statistics, optimiser state and activations lie side by side in one row of cells in shared memory. Where
+// they do not fit, the state stays in `kept` in global memory (`beside` is false), and if that is not enough, all the others are
+// in a row of `memory` (`here` is false). A sum is made by one thread or, for predictions, by one warp, so that its order
 // depends neither on the replicas nor on the number of threads. Texts before this one: _rules.h, _products.h.
 //
 // W has a row for each input, and the bias below these; activations and gradients have a row for each unit, along which the
@@ -8,8 +9,8 @@
 // zeros, which add nothing to any sum.
 
 // What `table` says: sizes, then offsets of cells, then a line for each hidden layer.
-enum { INPUTS, ROWS_OF_DATA, ROWS_TO_MEASURE, BATCH, LAYERS, RULE, RESIDUAL, NORM, PARAMETERS, UNITS, RECORDS, CELLS, LAST_W,
-       AT_RUNNING, AT_C, AT_E, AT_X, AT_D, SIZES };
+enum { INPUTS, ROWS_OF_DATA, ROWS_TO_MEASURE, BATCH, LAYERS, RULE, RESIDUAL, NORM, PARAMETERS, UNITS, RECORDS, CELLS, KEPT,
+       LAST_W, AT_RUNNING, AT_STATES, AT_C, AT_E, AT_X, AT_D, SIZES };
 enum { IN, OUT, W, MEAN, FIRST, R, H, HAT, ROOT, LINE };
 enum { SGD, HEAVY_BALL, NESTEROV, EMA, ADAM };
 enum { LR, BETA, BETA2, EPSILON, GAMMA, DELTA, SETTINGS };
@@ -40,16 +41,16 @@ __device__ __forceinline__ double power(double base, u64 n) {
     return product;
 }
 
-// Move the parameters cell[0], cell[step], ... before `end` against their gradients, at most four; their states lie `parameters`
-// and twice as many cells further on.
+// Move the parameters cell[0], cell[step], ... before `end` against their gradients, at most four. `first` is the state of the
+// first, and behind the state of all `parameters` lies the second, if there is one.
 template <class Rule, int states, class T>
-__device__ __forceinline__ void update(const T *coefficients, int parameters, T *cell, int step, const T *end, Pack<T, 4> g) {
+__device__ __forceinline__ void update(const T *coefficients, int parameters, T *first, T *cell, int step, const T *end, Pack<T, 4> g) {
     T kept[Rule::count];
     for (int k = 0; k < Rule::count; k++) kept[k] = coefficients[k];
     const Coefficients<T> c = {sizeof(T) == 4 ? kept : coefficients};  // two registers for each would be too many
 #pragma unroll 1
-    for (int v = 0; v < 4 && cell < end; v++, cell += step) {
-        T *first = cell + parameters, *second = first + parameters, m = states > 0 ? *first : T(0), s = states > 1 ? *second : T(0);
+    for (int v = 0; v < 4 && cell < end; v++, cell += step, first += step) {
+        T *second = first + parameters, m = states > 0 ? *first : T(0), s = states > 1 ? *second : T(0);
         *cell = Rule::step(*cell, g.at[0], m, s, c);
         if (states > 0) *first = m;
         if (states > 1) *second = s;
@@ -62,7 +63,8 @@ template <class T, bool here> struct Training {
     static const int UNROLLED = here && sizeof(T) == 4 ? 2 : 1;  // as far as the registers go
     const i64 *table, *line;
     const double *settings;
-    T *cells;       // of this replica: parameters, states, running statistics, then what a step needs
+    T *cells;       // of this replica: parameters, running statistics, states, then what a step needs
+    T *states;      // as many numbers as there are parameters, or twice as many
     int n, stride;  // rows of a minibatch, numbers from row to row of activations
 
     __device__ __forceinline__ double *errors() const { return reinterpret_cast<double *>(arena); }  // (n,), of the measurement
@@ -104,12 +106,13 @@ template <class T, bool here> struct Training {
 
     __device__ __forceinline__ void move(T *cell, int step, const T *end, const Four &g) const {
         const int parameters = size(PARAMETERS);
+        T *c = at(AT_C), *first = states + (cell - cells);
         switch (size(RULE)) {
-            case SGD: return update<Sgd, 0>(at(AT_C), parameters, cell, step, end, g);
-            case HEAVY_BALL: return update<HeavyBall, 1>(at(AT_C), parameters, cell, step, end, g);
-            case NESTEROV: return update<Nesterov, 1>(at(AT_C), parameters, cell, step, end, g);
-            case EMA: return update<Ema, 1>(at(AT_C), parameters, cell, step, end, g);
-            default: return update<Adam, 2>(at(AT_C), parameters, cell, step, end, g);
+            case SGD: return update<Sgd, 0>(c, parameters, first, cell, step, end, g);
+            case HEAVY_BALL: return update<HeavyBall, 1>(c, parameters, first, cell, step, end, g);
+            case NESTEROV: return update<Nesterov, 1>(c, parameters, first, cell, step, end, g);
+            case EMA: return update<Ema, 1>(c, parameters, first, cell, step, end, g);
+            default: return update<Adam, 2>(c, parameters, first, cell, step, end, g);
         }
     }
 
@@ -335,18 +338,19 @@ template <class T, bool here> struct Training {
     }
 };
 
-template <class T, bool here>
+template <class T, bool here, bool beside>
 __device__ __forceinline__ void run(
     const i64 *table, const T *X, const T *targets, const T *X_eval, const double *y_eval, const u64 *seeds,
-    const double *settings, T *parameters, T *memory, const i64 *record_at, double *loss, u64 *active, u64 *nonfinite, i64 step,
+    const double *settings, T *kept, T *memory, const i64 *record_at, double *loss, u64 *active, u64 *nonfinite, i64 step,
     i64 begin, i64 end
 ) {
     const int batch = int(table[BATCH]), inputs = int(table[INPUTS]), all = int(table[ROWS_TO_MEASURE]);
     Training<T, here> t;
     t.table = table, t.settings = settings, t.n = batch, t.stride = padded(batch);
     t.cells = here ? reinterpret_cast<T *>(arena + (12 * batch + 31) / 32 * 32) : memory + blockIdx.x * table[CELLS];
-    const T *given = parameters + blockIdx.x * table[AT_C];  // with states and running statistics
-    EACH(k, int(table[CELLS])) t.cells[k] = k < table[AT_C] ? given[k] : T(0);
+    T *own = kept + blockIdx.x * table[KEPT];
+    t.states = (beside ? t.cells : own) + table[AT_STATES];
+    EACH(k, int(table[CELLS])) t.cells[k] = k < table[AT_C] ? own[k] : T(0);
     __syncthreads();
     for (int l = 0; l <= int(table[LAYERS]); l++) {
         const int ones = l ? int(table[SIZES + (l - 1) * LINE + OUT]) : inputs;
@@ -373,20 +377,21 @@ __device__ __forceinline__ void run(
         if (threadIdx.x == 0) loss[record] = t.loss();
         first = 0, at++;
     }
-    T *kept = parameters + blockIdx.x * table[AT_C];
-    EACH(k, int(table[AT_C])) kept[k] = t.cells[k];
+    EACH(k, int(table[AT_C])) own[k] = t.cells[k];
 }
 
-#define ENTRY(name, T, here)                                                                                             \
-    extern "C" __global__ void __launch_bounds__(128, 4) name(                                                           \
+#define ENTRY(name, T, here, beside)                                                                                     \
+    extern "C" __global__ void __launch_bounds__(512, 1) name(                                                           \
         const i64 *table, const T *X, const T *targets, const T *X_eval, const double *y_eval, const u64 *seeds,         \
-        const double *settings, T *parameters, T *memory, const i64 *record_at, double *loss, u64 *active,               \
-        u64 *nonfinite, i64 step, i64 begin, i64 end                                                                     \
+        const double *settings, T *kept, T *memory, const i64 *record_at, double *loss, u64 *active, u64 *nonfinite,     \
+        i64 step, i64 begin, i64 end                                                                                     \
     ) {                                                                                                                  \
-        run<T, here>(table, X, targets, X_eval, y_eval, seeds, settings, parameters, memory, record_at, loss, active,    \
-                     nonfinite, step, begin, end);                                                                       \
+        run<T, here, beside>(table, X, targets, X_eval, y_eval, seeds, settings, kept, memory, record_at, loss, active,  \
+                             nonfinite, step, begin, end);                                                               \
     }
-ENTRY(train_mlp_shared_f32, float, true)
-ENTRY(train_mlp_global_f32, float, false)
-ENTRY(train_mlp_shared_f64, double, true)
-ENTRY(train_mlp_global_f64, double, false)
+ENTRY(train_mlp_shared_f32, float, true, true)
+ENTRY(train_mlp_split_f32, float, true, false)
+ENTRY(train_mlp_global_f32, float, false, false)
+ENTRY(train_mlp_shared_f64, double, true, true)
+ENTRY(train_mlp_split_f64, double, true, false)
+ENTRY(train_mlp_global_f64, double, false, false)

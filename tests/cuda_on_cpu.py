@@ -193,7 +193,11 @@ def installed(seed=0, flavour=PLAIN, multiprocessors=2, change=lambda source: so
 
     class Device:
         compute_capability = "cpu"
-        attributes = {"MultiProcessorCount": multiprocessors, "MaxSharedMemoryPerBlockOptin": SHARED_LIMIT}
+        attributes = {
+            "MultiProcessorCount": multiprocessors,
+            "MaxSharedMemoryPerBlockOptin": SHARED_LIMIT,
+            "MaxSharedMemoryPerMultiprocessor": SHARED_LIMIT + 1024,
+        }
 
         def __init__(self, device=0):
             self.id = device

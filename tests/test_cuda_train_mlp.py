@@ -21,7 +21,7 @@ from minirelu.kernels.train_mlp import Net
 from minirelu.sweep import running
 
 pytestmark = pytest.mark.skipif(bool(cuda_on_cpu.missing()), reason=cuda_on_cpu.missing() or "g++ is there")
-PATHS = ["shared", "global", "batched"]
+PATHS = ["shared", "split", "global", "batched"]
 BOUND = {np.float64: 1e-10, np.float32: 1e-3}  # relative, of losses over 20 steps; kernels/train_mlp.py
 
 
@@ -33,7 +33,8 @@ def run(
     with pytest.MonkeyPatch.context() as patch, cuda_on_cpu.installed(seed=seed, flavour=flavour, change=change) as cupy:
         patch.setattr(_train_mlp_cuda, "THREADS", threads)
         if path != "shared":
-            cupy.cuda.Device.attributes = {**cupy.cuda.Device.attributes, "MaxSharedMemoryPerBlockOptin": 0}
+            room = 12 * job.batch + 32 + _train_mlp_cuda.Layout.of(job, False).cells * job.X.itemsize if path == "split" else 0
+            cupy.cuda.Device.attributes = {**cupy.cuda.Device.attributes, "MaxSharedMemoryPerBlockOptin": room}
             patch.setattr(_train_mlp_cuda, "LARGEST", 1 << 30 if path == "global" else 0)
         return kernels.train_mlp(job, state, backend="cuda", on_progress=on_progress), state
 
@@ -84,7 +85,7 @@ def float64_only(source):
     return re.sub(r"^ENTRY\(\w+_f32.*$", "", source, flags=re.MULTILINE)
 
 
-@pytest.mark.parametrize("path", ["shared", "global"])
+@pytest.mark.parametrize("path", PATHS[:3])
 def test_no_race_no_access_outside_and_nothing_uninitialised(path):
     for name in ("one layer", "residual, normalised"):
         job, state = make(NETS[name], R=2, batch=5, record_at=(1, 2))
@@ -93,7 +94,7 @@ def test_no_race_no_access_outside_and_nothing_uninitialised(path):
 
 
 @pytest.mark.long
-@pytest.mark.parametrize("path", ["shared", "global"])
+@pytest.mark.parametrize("path", PATHS[:3])
 @pytest.mark.parametrize("name", NETS)
 def test_no_race_in_many_schedules(name, path):
     """Every net and rule, one warp and several."""
@@ -107,7 +108,7 @@ def test_no_race_in_many_schedules(name, path):
 SANITIZED = """
 import numpy as np, cuda_on_cpu, test_cuda_train_mlp as t
 for name, net in t.NETS.items():
-    for path in ("shared", "global"):
+    for path in t.PATHS[:3]:
         for dtype in (np.float32, np.float64):
             t.run(*t.make(net, R=2, batch=5, record_at=(0, 2), dtype=dtype), path, seed=3, flavour=cuda_on_cpu.ADDRESS)
 print("clean")
@@ -125,7 +126,8 @@ def test_no_sum_depends_on_the_threads_or_their_order():
     first = run(job, state)
     for seed, threads in ((1, 64), (5, 32), (9, 256)):
         assert_same(run(job, state, seed=seed, threads=threads), first)
-    assert_same(run(job, state, "global"), first)
+    for path in ("split", "global"):
+        assert_same(run(job, state, path), first)
 
 
 @pytest.mark.parametrize("path", PATHS)
@@ -256,7 +258,11 @@ def look_for(name, seed):
 
     def change(source):
         assert source.count(old) == 1, "the text has changed: plant this fault anew"
-        return float64_only(source.replace(old, new)).replace("ENTRY(train_mlp_global", "//")
+        return (
+            float64_only(source.replace(old, new))
+            .replace("ENTRY(train_mlp_split", "//")
+            .replace("ENTRY(train_mlp_global", "//")
+        )
 
     job, state = make(
         NETS["residual, normalised"] if "norm" in name or "variance" in name else NETS["two layers"],
