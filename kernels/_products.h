@@ -35,17 +35,16 @@ template <class T, bool along, int K> struct Reader {
     }
 };
 
-// A whole product: use(i, j, sums) gets the first i and j of a block, and its sums[a].at[b]. A warp takes 2x16 blocks, the two
-// in neighbouring lanes: half a warp then reads two packs of A and eight of B, which lie in different banks.
+// A whole product: use(i, j, sums) gets the first i and j of a block, and its sums[a].at[b]. Neighbouring lanes take two blocks
+// of the same j, and so on along j: half a warp then reads two packs of A and eight of B, which lie in different banks.
 template <int unrolled, class T, bool along_a, bool along_b, class Use>
 __device__ __forceinline__ void product(Side<T, along_a> A, Side<T, along_b> B, int size, Use use) {
     const int K = along_a || along_b ? 16 / sizeof(T) : 1;
-    const int pairs = (A.groups() + 1) / 2, strips = (B.groups() + 15) / 16, warps = blockDim.x / 32, lane = threadIdx.x % 32;
-    for (int pair = threadIdx.x / 32, strip = 0;; pair += warps) {
-        while (pair >= pairs) pair -= pairs, strip++;
-        if (strip >= strips) return;
-        const int i = 2 * pair + lane % 2, j = 16 * strip + lane / 2;
-        if (i >= A.groups() || j >= B.groups()) continue;
+    const int across = 2 * B.groups(), blocks = (A.groups() + 1) / 2 * across;
+    const float inverse = 1.0f / across;
+    for (int t = threadIdx.x; t < blocks; t += blockDim.x) {
+        const int pair = int((t + 0.5f) * inverse), rest = t - pair * across, i = 2 * pair + rest % 2, j = rest / 2;
+        if (i >= A.groups()) continue;
         Reader<T, along_a, K> from_a(A, i);
         Reader<T, along_b, K> from_b(B, j);
         Pack<T, 4> sums[4] = {};
