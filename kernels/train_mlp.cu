@@ -44,7 +44,9 @@ __device__ __forceinline__ double power(double base, u64 n) {
 // Move the parameters cell[0], cell[step], ... before `end` against their gradients, at most four. `first` is the state of the
 // first, and behind the state of all `parameters` lies the second, if there is one.
 template <class Rule, int states, class T>
-__device__ __forceinline__ void update(const T *coefficients, int parameters, T *first, T *cell, int step, const T *end, Pack<T, 4> g) {
+__device__ __forceinline__ void update(
+    const T *coefficients, int parameters, T *first, T *cell, int step, const T *end, Pack<T, 4> g
+) {
     T kept[Rule::count];
     for (int k = 0; k < Rule::count; k++) kept[k] = coefficients[k];
     const Coefficients<T> c = {sizeof(T) == 4 ? kept : coefficients};  // two registers for each would be too many

@@ -212,6 +212,17 @@ def test_what_fits_no_block_goes_to_the_batched_products():
     assert _train_mlp_cuda.Layout.of(large).cells * 4 > _train_mlp_cuda.LARGEST
 
 
+def test_the_optimisers_arrays_leave_the_block_first():
+    job = make(Net(81, (200,)), batch=64, dtype=np.float32)[0]
+    all_of_it, rest = (12 * 64 + _train_mlp_cuda.Layout.of(job, beside).cells * 4 for beside in (True, False))
+    assert rest <= cuda_on_cpu.SHARED_LIMIT < all_of_it  # Figure 1's net on superconductivity
+
+
+def test_blocks_that_share_a_multiprocessor_have_fewer_threads():
+    with cuda_on_cpu.installed():
+        assert [_train_mlp_cuda._threads(kib << 10) for kib in (1, 50, 74, 100, 200)] == [128, 128, 128, 256, 512]
+
+
 def test_train_mlp_on_the_gpu_by_name():
     rng = np.random.default_rng(0)
     X = rng.normal(size=(60, 4))
