@@ -143,12 +143,13 @@ template <class T, bool here> struct Training {
     template <bool rectify> __device__ __forceinline__ void affine(int l) const {
         const int out = of(OUT);
         Four *z = reinterpret_cast<Four *>(own(R));  // by fours, or the compiler writes them one by one
-        const Side<T, false> weights = {own(W), padded(out), out}, inputs = {input(l), stride, n};
-        product<UNROLLED>(weights, inputs, of(IN) + 1, [&](int j, int i, Four(&sums)[4]) {
+        const int N = sizeof(T) == 4 ? 8 : 4;
+        const Side<T, false, N> weights = {own(W), padded(out), out};
+        product<UNROLLED>(weights, Side<T, false>{input(l), stride, n}, of(IN) + 1, [&](int j, int i, Four(&sums)[N]) {
             if (i + 4 > n)
-                for (int k = 0; k < 16; k++) sums[k / 4].at[k % 4] = i + k % 4 < n ? sums[k / 4].at[k % 4] : T(0);
+                for (int k = 0; k < 4 * N; k++) sums[k / 4].at[k % 4] = i + k % 4 < n ? sums[k / 4].at[k % 4] : T(0);
 #pragma unroll
-            for (int u = 0; u < 4 && j + u < out; u++) {
+            for (int u = 0; u < N && j + u < out; u++) {
                 for (int v = 0; v < 4; v++) sums[u].at[v] = rectify ? relu(sums[u].at[v]) : sums[u].at[v];
                 z[(j + u) * (stride / 4) + i / 4] = sums[u];
             }
@@ -256,16 +257,32 @@ template <class T, bool here> struct Training {
         __syncthreads();
     }
 
+    // The gradient of W and b, which move at once, by the thread that has it.
+    template <int N> __device__ __forceinline__ void descend(int l) const {
+        const int in = of(IN), across = padded(of(OUT));
+        const bool norm = size(NORM);
+        T *w = own(W);
+        const Side<T, true, N> inputs = {input(l), stride, in + 1};
+        const Side<T, true> units = {own(R), stride, of(OUT)};
+        product<UNROLLED>(inputs, units, n, [&](int i, int j, Four(&sums)[N]) {
+#pragma unroll 1
+            for (int u = 0; u < N && i <= in; u++, i += inputs.step()) {
+                if (norm && i == in) sums[0] = {};  // the exact gradient of a bias before batch norm is 0
+                move(w + i * across + j, units.step(), w + i * across + units.size, sums[0]);
+                for (int v = 1; v < N; v++) sums[v - 1] = sums[v];  // registers have no index
+            }
+        });
+    }
+
     // One hidden layer back: D, the gradient of its input (which in residual nets has that of the layer's output in it, else
     // zeros), then its update, then the mask of the layer below.
     __device__ __forceinline__ void backward_layer(int l) {
-        const int in = of(IN), out = of(OUT), across = padded(out);
-        const bool norm = size(NORM), residual = size(RESIDUAL);
-        T *w = own(W), *D = at(AT_D);
-        const T *dz = own(R);
+        const int in = of(IN), out = of(OUT);
+        const bool residual = size(RESIDUAL);
+        T *D = at(AT_D);
         if (l) {
-            const Side<T, true> weights = {w, across, in};
-            product<UNROLLED>(weights, Side<T, false>{dz, stride, n}, out, [&](int c, int i, const Four(&sums)[4]) {
+            const Side<T, true> weights = {own(W), padded(out), in};
+            product<UNROLLED>(weights, Side<T, false>{own(R), stride, n}, out, [&](int c, int i, const Four(&sums)[4]) {
 #pragma unroll
                 for (int u = 0; u < 4 && c < in; u++, c += weights.step()) {
                     Four d = load<T, 4>(D + c * stride + i);
@@ -275,15 +292,7 @@ template <class T, bool here> struct Training {
             });
             __syncthreads();
         }
-        const Side<T, true> inputs = {input(l), stride, in + 1}, units = {dz, stride, out};
-        product<UNROLLED>(inputs, units, n, [&](int i, int j, Four(&sums)[4]) {
-#pragma unroll 1
-            for (int u = 0; u < 4 && i <= in; u++, i += inputs.step()) {
-                if (norm && i == in) sums[0] = {};  // the exact gradient of a bias before batch norm is 0
-                move(w + i * across + j, units.step(), w + i * across + out, sums[0]);
-                sums[0] = sums[1], sums[1] = sums[2], sums[2] = sums[3];  // registers have no index
-            }
-        });
+        (in + 3) / 3 == (in + 4) / 4 ? descend<3>(l) : descend<4>(l);  // three where that takes no more blocks
         __syncthreads();
         if (l) {
             layer(l - 1);

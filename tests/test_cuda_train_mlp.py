@@ -244,7 +244,7 @@ def test_without_a_gpu_it_is_refused(monkeypatch):
 BARRIER = "__syncthreads();"
 PREDICTED = "(prediction - e[i]) * share : prediction;\n        }\n        "
 BACK = "store<T, 4>(D + c * stride + i, d);\n                }\n            });\n            "
-UPDATED = "// registers have no index\n            }\n        });\n        "
+UPDATED = "// three where that takes no more blocks\n        "
 FAULTS = {
     "batches of another key": ("0x9E3779B9u, k1", "0x9E3779B8u, k1"),
     "missing barrier": (PREDICTED + BARRIER, PREDICTED),
@@ -253,7 +253,7 @@ FAULTS = {
     "activations masked before the update's product has read them": (UPDATED + BARRIER, UPDATED),
     "the step after": ("u64(step++)", "u64(++step)"),
     "a bias that stays": ("&& i <= in; u++", "&& i < in; u++"),
-    "rows of another block of sums": ("group + a * side.groups()", "4 * group + a"),
+    "rows of another block of sums": ("group + a * side.groups()", "N * group + a"),
     "a sum that goes to another row": ("odd ? a : b, 8)", "odd ? b : a, 8)"),
     ">= at the kink": ("r[k] > T(0) ? D[k] : T(0)", "r[k] >= T(0) ? D[k] : T(0)"),
     "a gradient that is left for the next step": ("if (!residual) D[k] = 0;", ""),
