@@ -23,9 +23,15 @@ HERE = Path(__file__).parent
 # As _words.h has it: rows of a slab.
 ROWS = 128
 
-# Threads of a block, and blocks of a grid that stays on the card, for each of its multiprocessors. Not yet measured.
+# Threads of a block, and blocks of the optimisers' grid, which stays on the card, for each of its multiprocessors. Not yet
+# measured.
 THREADS = 256
 BLOCKS = 8
+
+# How the counting kernels are cut into tasks: threads side by side in a row, and blocks for each multiprocessor, so many that
+# nearly every task has its own, and the card deals out the next one whenever one ends. Not yet measured.
+WIDE = 64
+TASKS = 64
 
 # Nothing that changes NaN, infinities or zeros; without contraction the optimisers have NumPy's bits.
 OPTIONS = ("--std=c++17", "--fmad=false")
@@ -132,7 +138,7 @@ class Shape(NamedTuple):
         V = 16 // array.itemsize
         if units % V or any(address(a) % 16 for a in (array, *others)):
             V = 1
-        x = min(THREADS, 32 * -(-units // (32 * V)))
+        x = min(WIDE, 32 * -(-units // (32 * V)))
         return cls(array.size // (rows * units), rows, units, V, x, THREADS // x)
 
     @property
@@ -152,9 +158,9 @@ class Shape(NamedTuple):
         ragged = "_ragged" if self.V == 1 and version > 1 else ""
         return f"{kernel}_{version}_{TYPES[dtype.name]}{ragged}"
 
-    def stay(self) -> int:
-        """Blocks of a grid that stays on the card."""
-        return min(self.replicas * self.strips * self.slabs, BLOCKS * attribute("MultiProcessorCount"))
+    def blocks(self) -> int:
+        """Blocks of the grid: one a task, or each takes one task after another."""
+        return min(self.replicas * self.strips * self.slabs, TASKS * attribute("MultiProcessorCount"))
 
     def scratch(self, xp: Any, dtype: Any) -> tuple[Array, Array]:
         """A line of sums for each slab, and a ticket for each strip; one number each where a slab is all there is."""

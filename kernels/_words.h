@@ -1,8 +1,8 @@
 // What the CUDA kernels are written with. _cuda.py puts this text before each .cu; no kernel includes anything.
 //
 // The counting kernels climb one ladder: 1 is one thread a number, 2 reads and writes 16 bytes at a time and sums what it can in
-// registers, 3 has a grid that stays on the card: its blocks take one task after another, a task being a slab of ROWS rows
-// and as many units as the block is wide; sums go from registers to shared memory to one line of `partial` a slab, and
+// registers, 3 cuts the work into tasks, of which a block takes one or more: a task is a slab of ROWS rows and as many
+// units as the block is wide; sums go from registers to shared memory to one line of `partial` a slab, and
 // the block that finishes the last slab adds up the lines in their order. So the order of every sum depends on (B, O) alone.
 
 typedef unsigned int u32;

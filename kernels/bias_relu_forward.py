@@ -153,7 +153,9 @@ def cuda(z, b, y, mask, active, nonfinite, skip, version=3, kernel="bias_relu_fo
     entry = shape.entry(kernel, version, z.dtype)
     if version == 3:
         scratch = shape.scratch(xp, xp.uint32)
-        _cuda.launch(PARTS, entry, (shape.stay(),), (shape.x, shape.y), (*arrays, *scratch, *shape.sizes), shared=shape.shared)
+        _cuda.launch(
+            PARTS, entry, (shape.blocks(),), (shape.x, shape.y), (*arrays, *scratch, *shape.sizes), shared=shape.shared
+        )
         return
     for counted in (mask, active, nonfinite):
         counted.fill(0)

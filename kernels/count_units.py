@@ -66,7 +66,7 @@ def cuda(y, active, nonfinite, version=3):
     entry = shape.entry("count_units", version, y.dtype)
     if version == 3:
         arguments = (y, active, nonfinite, *shape.scratch(xp, xp.uint32), *shape.sizes)
-        _cuda.launch(("count_units",), entry, (shape.stay(),), (shape.x, shape.y), arguments, shared=shape.shared)
+        _cuda.launch(("count_units",), entry, (shape.blocks(),), (shape.x, shape.y), arguments, shared=shape.shared)
         return
     active.fill(0)
     nonfinite.fill(0)

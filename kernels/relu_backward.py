@@ -99,4 +99,4 @@ def cuda(g, mask, dz, db, version=3):
         _cuda.launch(("relu_backward",), add, _cuda.spread(columns), block, (partial, db, *shape.sizes))
         return
     arguments = (g, mask, dz, db, partial, tickets, *shape.sizes)
-    _cuda.launch(("relu_backward",), entry, (shape.stay(),), (shape.x, shape.y), arguments, shared=shape.shared)
+    _cuda.launch(("relu_backward",), entry, (shape.blocks(),), (shape.x, shape.y), arguments, shared=shape.shared)

@@ -24,6 +24,8 @@ from unittest import mock
 import fake_cupy
 import numpy as np
 
+from minirelu.kernels import _cuda
+
 HERE = Path(__file__).resolve().parent
 HEADER, RUNTIME = HERE / "cuda_on_cpu.h", HERE / "cuda_on_cpu.cpp"
 CACHE = HERE.parent / ".pytest_cache" / "cuda_on_cpu"
@@ -193,7 +195,11 @@ def installed(seed=0, flavour=PLAIN, multiprocessors=2, change=lambda source: so
 
     class Device:
         compute_capability = "cpu"
-        attributes = {"MultiProcessorCount": multiprocessors, "MaxSharedMemoryPerBlockOptin": SHARED_LIMIT}
+        attributes = {
+            "MultiProcessorCount": multiprocessors,
+            "MaxSharedMemoryPerBlockOptin": SHARED_LIMIT,
+            "MaxSharedMemoryPerMultiprocessor": SHARED_LIMIT + 1024,
+        }
 
         def __init__(self, device=0):
             self.id = device
@@ -201,7 +207,8 @@ def installed(seed=0, flavour=PLAIN, multiprocessors=2, change=lambda source: so
     def compile_using_nvrtc(source, options=(), arch=None, filename="kern.cu", *, cache_in_memory=False):
         return source.encode(), None
 
-    with fake_cupy.installed() as module, mock.patch.dict(os.environ, CUPY_CACHE_DIR=str(CACHE)):
+    few = mock.patch.object(_cuda, "TASKS", 8)  # so that a block of these small arrays has several tasks
+    with fake_cupy.installed() as module, mock.patch.dict(os.environ, CUPY_CACHE_DIR=str(CACHE)), few:
         module.RawModule = RawModule
         module.cuda = types.SimpleNamespace(
             is_available=lambda: True,

@@ -63,7 +63,7 @@ def text(name):
     parts, options = TEXTS[name.removesuffix(ALL)]
     source = _cuda.source(*parts)
     if not name.endswith(ALL):
-        source = re.sub(r"^ENTRY\(train_mlp_global.*$", "", cuda_on_cpu.float32_only(source), flags=re.MULTILINE)
+        source = re.sub(r"^ENTRY\(train_mlp_(split|global).*$", "", cuda_on_cpu.float32_only(source), flags=re.MULTILINE)
     return source, options
 
 

@@ -26,6 +26,17 @@ NETS = {
     "normalised": Net(5, (9, 7, 8), batch_norm=True),
     "residual, normalised": Net(5, (8, 8, 8), residual=True, batch_norm=True),
 }
+SHAPES = [  # net, batch, rows of the data
+    (Net(5, (12,)), 11, 90),
+    (Net(1, (1,)), 1, 2),
+    (Net(2, (5,)), 30, 7),
+    (Net(3, (17, 33, 7)), 6, 9),
+    (Net(7, (33,)), 4, 4),
+    (Net(53, (64, 33)), 64, 300),
+    (Net(2, (17, 17, 17), residual=True), 13, 40),
+    (Net(9, (33, 7), batch_norm=True), 3, 40),
+    (Net(4, (33, 33), residual=True, batch_norm=True), 34, 77),
+]
 LR = {"sgd": 0.05, "heavy_ball": 0.01, "nesterov": 0.01, "ema": 0.05, "adam": 0.01}
 
 
@@ -117,20 +128,7 @@ def test_the_engine_runs_what_a_user_would_write(rule):
 @pytest.mark.parametrize("backend", FASTER)
 @pytest.mark.parametrize("dtype", [np.float32, np.float64])
 @pytest.mark.parametrize("rule", RULES)
-@pytest.mark.parametrize(
-    ("net", "batch", "rows"),
-    [
-        (Net(5, (12,)), 11, 90),
-        (Net(1, (1,)), 1, 2),
-        (Net(2, (5,)), 30, 7),
-        (Net(3, (17, 33, 7)), 6, 9),
-        (Net(7, (33,)), 4, 4),
-        (Net(53, (64, 33)), 64, 300),
-        (Net(2, (17, 17, 17), residual=True), 13, 40),
-        (Net(9, (33, 7), batch_norm=True), 3, 40),
-        (Net(4, (33, 33), residual=True, batch_norm=True), 34, 77),
-    ],
-)
+@pytest.mark.parametrize(("net", "batch", "rows"), SHAPES)
 def test_backends_give_what_the_reference_gives(backend, net, batch, rows, rule, dtype):
     """Ten steps: a rounding of 1 part in 1/eps in each sum, some hundred times over where layers and steps multiply it."""
     job, state = make(net, rule, dtype=dtype, rows=rows, batch=batch, record_at=(0, 3, 10))
