@@ -201,7 +201,7 @@ def _forward(
         shape = z.shape
         y = _empty(shape, z.dtype) if out is None else out
         packed = _empty(shape[:-1] + (-(-shape[-1] // BITS),), _U32) if mask is None else mask  # noqa: RUF005 (quicker)
-        counts = shape[:-2] + shape[-1:]
+        counts = shape[-1:] if len(shape) == 2 else shape[:-2] + shape[-1:]
         active, nonfinite = _empty(counts, _I64), _empty(counts, _I64)
         small = z.size < _jit.PARALLEL_FROM
         try:

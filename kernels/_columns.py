@@ -11,6 +11,7 @@ Imported at the first use of a compiled kernel, as it needs Numba.
 """
 
 import numba
+import numpy as np
 
 from ._jit import words
 from .mask import BITS
@@ -37,6 +38,21 @@ def spell(planes, step, counters, offset):
     """counters[offset + j] = the number whose digits are the bits j of the planes."""
     for w in range(step):
         lanes.spell(planes, w, step, counters, offset + w * BITS)
+
+
+@numba.njit
+def total(counters, first, last, sums):
+    """sums[j] = Σ counters[i, j] over the tasks i from `first` to `last`: in 32 bits, which vectors hold more of than of 64."""
+    part = np.zeros(sums.size, np.uint32)
+    while first + 4 <= last:
+        a, b, c, d = counters[first], counters[first + 1], counters[first + 2], counters[first + 3]
+        for j in range(part.size):
+            part[j] += np.uint32(a[j]) + np.uint32(b[j]) + np.uint32(c[j]) + np.uint32(d[j])
+        first += 4
+    for i in range(first, last):
+        for j in range(part.size):
+            part[j] += np.uint32(counters[i, j])
+    sums[:] = part
 
 
 @numba.njit

@@ -122,12 +122,10 @@ def numba(njit, lanes, streaming, residual=False, counting=True):
                 columns.spell(planes, words, on, task * padded)
         met = 0
         for r in range(replicas if begin < 0 or end < 0 else 0):
-            active[r] = 0
+            columns.total(on, r * chunks, (r + 1) * chunks, active[r])
             for task in range(r * chunks, (r + 1) * chunks):
                 if on[task, flag]:
                     met = 1
-                for j in range(units):
-                    active[r, j] += np.int64(on[task, j])
         if nonfinite.size and (begin < 0 or end < 0):
             wild = nonfinite.reshape((replicas, units))
             for r in range(replicas):
