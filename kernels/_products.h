@@ -1,6 +1,6 @@
 // Products of matrices by one block, in shared or global memory, from blocks of sums in registers. Every sum is made by one
 // thread in the order of k, so that the number of threads shows in no bit. Rows of a matrix begin at multiples of 16 bytes (32
-// in float64) and may be read to a multiple of four numbers, and four rows at a time.
+// in float64) and may be read to a multiple of N numbers, also into the next row, and N rows at a time.
 
 // One side of C(i, j) = sum over k of A(i, k) B(j, k): `size` is how many i or j there are, of which a thread takes N. Where k
 // runs `along` the rows of the matrix, i is the row, and a thread takes one of each N-th part of the rows, so that its neighbours

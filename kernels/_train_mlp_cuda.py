@@ -22,7 +22,7 @@ from .train_mlp import Job, OnProgress, Records, State, empty_records, standing
 
 PARTS = ("_rules.h", "_products.h", "train_mlp")
 
-# Threads of a block: no sum depends on them. Where fewer than four blocks share a multiprocessor each has more, up to LIMIT a
+# Threads of a block: no sum depends on them. Where fewer than three blocks share a multiprocessor each has more, up to LIMIT a
 # multiprocessor, which is what the registers allow. Not yet measured.
 THREADS, LIMIT = 128, 512
 
@@ -30,6 +30,7 @@ THREADS, LIMIT = 128, 512
 SEGMENT = 2000
 
 # Bytes of one replica from which the products are large enough for cuBLAS. Not yet measured.
+# (Below 4 million numbers a replica the kernel's divisions by float32 reciprocals are exact, too.)
 LARGEST = 1 << 20
 
 

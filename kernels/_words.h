@@ -13,7 +13,7 @@ typedef unsigned long long u64;
 const int ROWS = 128;         // rows of a slab, as on the CPU; a count of them fits 16 bits
 const int AHEAD = 4;          // rows that a thread reads before it uses the first
 
-extern __shared__ __align__(16) unsigned char arena[];  // all shared memory; the launcher says how much
+extern __shared__ __align__(32) unsigned char arena[];  // all shared memory; the launcher says how much
 
 // V numbers that are read and written at once.
 template <class T, int V> struct __align__(V * sizeof(T)) Pack { T at[V]; };

@@ -102,7 +102,8 @@ def numba(njit, lanes, streaming, residual=False, counting=True):
                         while j + width <= units:
                             v = some(lanes.load, r, o, j)
                             word |= bits(v, j)
-                            odd = lanes.fma(v, nought, odd)
+                            if counting:
+                                odd = lanes.fma(v, nought, odd)
                             j += width
                         if width > 1 and j + width // 2 <= units:
                             h = some(lanes.half, r, o, j)

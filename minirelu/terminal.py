@@ -4,7 +4,7 @@
 - `print_table(console, table)`: as wide as it must be where nobody watches, folded where a terminal is too narrow.
 - `fail(console, message)`: ends the command.           - `again()`: what to type to go on.
 - `spoken(console, out)`: a context in which whatever stops a command becomes a sentence and an exit status.
-- `progress(console)`: a bar; without a terminal a line every ten seconds.       - `seldom()`: when such a line is due.
+- `progress(console)`: a bar; without a terminal a line every ten seconds.
 - `check_installed()`: that what the commands need is there, before they begin.
 """
 
@@ -12,7 +12,6 @@ from __future__ import annotations
 
 import shlex
 import sys
-import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from importlib.util import find_spec
@@ -27,7 +26,6 @@ from rich.text import Text
 
 from .errors import BackendUnavailableError
 
-PLAIN_EVERY = 10.0  # seconds between two lines where a bar cannot be drawn
 NEEDED = ("matplotlib", "polars", "sklearn")
 
 
@@ -73,10 +71,12 @@ def print_table(console: Console, table: Table) -> None:
 def progress(console: Console) -> Iterator[Callable[..., None]]:
     """`show(done, total, name="trainings")` moves a bar; without a terminal it prints a line now and then, and at the end."""
     if not console.is_terminal:
+        from .experiments.sweeps import seldom
+
         due = seldom()
 
         def line(done: int, total: int, name: str = "trainings") -> None:
-            if due(done == total):
+            if total and due(done == total):
                 say(console, f"{name}: {done:,} of {total:,}")
 
         yield line
@@ -84,20 +84,6 @@ def progress(console: Console) -> Iterator[Callable[..., None]]:
     with Progress(console=console) as bar:
         task = bar.add_task("", total=None)
         yield lambda done, total, name="trainings": bar.update(task, description=name, completed=done, total=total)
-
-
-def seldom() -> Callable[[bool], bool]:
-    """Says whether a line is due: after `PLAIN_EVERY` seconds without one, and wherever it is told that something ended."""
-    last = time.monotonic()
-
-    def due(ended: bool) -> bool:
-        nonlocal last
-        if not ended and time.monotonic() - last < PLAIN_EVERY:
-            return False
-        last = time.monotonic()
-        return True
-
-    return due
 
 
 def check_installed() -> None:

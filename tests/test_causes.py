@@ -68,6 +68,14 @@ def test_the_mean_over_sets_and_its_interval():
     assert np.isnan(causes.pooled([]).mean)
 
 
+def test_errors_and_their_ratios_are_averaged_as_logarithms():
+    halves = [row(outcome(0.1), data=name)._replace(fit=Estimate(fit, fit, fit, 4)) for name, fit in (("a", 0.25), ("b", 4.0))]
+    (mean,) = causes.over_sets(
+        [halves[0]._replace(error=Estimate(0.1, 0.1, 0.1, 4)), halves[1]._replace(error=Estimate(10, 10, 10, 4))]
+    )
+    assert_allclose([mean.fit.mean, mean.error.mean], 1.0)
+
+
 def test_the_interval_over_sets_covers():
     """Means of 3 sets with their own levels: the interval of the mean covers the truth at least as often as it says."""
     rng = np.random.default_rng(0)

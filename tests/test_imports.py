@@ -18,9 +18,9 @@ FLOORS = {
     "tensor": 3,
     **dict.fromkeys(["init", "nn", "losses", "optim", "checkpoint"], 4),
     **dict.fromkeys(["monitor", "train", "testing", "scalers", "pop_art", "theory", "data", "estimates"], 5),
-    **dict.fromkeys(["sweep", "causes", "terminal"], 6),
+    **dict.fromkeys(["sweep", "causes"], 6),
     "experiments": 7,
-    **dict.fromkeys(["cli", "cli_causes", "cli_sweep", "__main__"], 8),
+    **dict.fromkeys(["cli", "cli_causes", "cli_sweep", "terminal", "__main__"], 8),
 }
 BESIDE = {"scalers", "theory", "data", "estimates"}  # on NumPy (and SciPy) alone: of minirelu they know floor 0
 

@@ -11,6 +11,7 @@ from typer.testing import CliRunner
 
 from minirelu import cli, terminal
 from minirelu.errors import BackendUnavailableError
+from minirelu.experiments import sweeps
 
 BRACKETS = "prices[eur] of [/b] in [red]"
 
@@ -91,15 +92,16 @@ def test_the_help_shows_the_defaults():
 
 def test_progress_without_a_terminal_is_a_line_now_and_then_and_at_the_end(monkeypatch):
     now = [0.0]
-    monkeypatch.setattr(terminal.time, "monotonic", lambda: now[0])
+    monkeypatch.setattr(sweeps.time, "monotonic", lambda: now[0])
 
     def run(console):
         with terminal.progress(console) as show:
-            for done in range(4):
-                now[0] += 6
-                show(done, 3, "fig6")
+            show(0, 0, "nothing to do")
+            for done in range(6):
+                now[0] += 4
+                show(done, 5, "fig6")
 
-    assert printed(run, 80).splitlines() == ["fig6: 1 of 3", "fig6: 3 of 3"]
+    assert printed(run, 80).splitlines() == ["fig6: 2 of 5", "fig6: 5 of 5"]
 
 
 def test_progress_in_a_terminal_is_a_bar():

@@ -21,9 +21,10 @@ from typing import NamedTuple
 import numpy as np
 
 from ..estimates import Estimate, error_estimate, estimate
+from ..sweep.axes import INITS
 from .compare import compared
 from .recipe import Recipe
-from .settings import USUAL_INITS, listed, typed, usual_rate
+from .settings import listed, typed, usual_rate
 from .training import Outcome, measured
 
 ALARM = 0.25  # silent units in the worst layer, below which there is nothing to explain
@@ -80,7 +81,7 @@ def changes(recipe: Recipe) -> list[Change]:
         if changed != recipe:
             found.append(Change(name, words, typed(recipe, changed), changed, unusual))
 
-    odd = recipe.init not in USUAL_INITS or recipe.init_scale != 1 or recipe.negative != 0.5
+    odd = recipe.init not in INITS or recipe.init_scale != 1 or recipe.negative != 0.5
     usual = usual_rate(recipe.optimizer)
     rate = float(f"{min(recipe.lr / 10, usual):g}")  # as it is said
     suspect("initialisation", "He's initialisation", odd, init="he", init_scale=1.0, negative=0.5, constant=0.0)

@@ -16,9 +16,9 @@ from ..data.table import nearest
 from ..kernels.optimiser_step import RULES
 from ..nn import ACTIVATIONS
 from ..optim import rule_name
+from ..sweep.axes import INITS
 from .recipe import Recipe
 
-USUAL_INITS = ("torch_default", "he", "xavier", "lecun", "rai")
 USUAL_RATES = {"adam": 1e-3}
 USUAL_OTHER = 1e-2  # of the other optimisers
 SCALINGS = ("standard", "raw")
@@ -94,7 +94,7 @@ def _among(name: str, given: str, known: tuple[str, ...]) -> None:
 def _init(given: str) -> tuple[str, float]:
     name, _, value = given.partition(":")
     if name != "constant":
-        _among("--init", given, (*USUAL_INITS, "constant:VALUE"))
+        _among("--init", given, (*INITS, "constant:VALUE"))
         return name, 0.0
     try:
         number = float(value)
