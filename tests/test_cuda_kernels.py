@@ -280,7 +280,7 @@ def test_tensors_of_other_libraries_are_taken_without_a_copy(protocol):
 def test_a_text_includes_nothing_and_has_one_shared_array(path):
     text = path.read_text() + (KERNELS / "_words.h").read_text()
     assert not re.findall(r"^ *# *include", text, re.MULTILINE)
-    assert re.findall(r"__shared__[^;]*;", re.sub(r"//.*", "", text)) == ["__shared__ __align__(16) unsigned char arena[];"]
+    assert re.findall(r"__shared__[^;]*;", re.sub(r"//.*", "", text)) == ["__shared__ __align__(32) unsigned char arena[];"]
     assert "fast" not in "".join(_cuda.OPTIONS + _cuda.CONTRACTED)
 
 
