@@ -5,7 +5,7 @@ made here.
 
 - all of a replica fits a block's shared memory: it stays there for a whole launch;
 - all but the optimiser's arrays fits: these are in global memory, behind the second cache, and the rest in shared memory;
-- else, up to `LARGEST` bytes a replica: the same text on global memory alone;
+- else, up to `LARGEST` bytes a replica without these arrays: the same text on global memory alone;
 - else `_train_mlp_batched.py`: products of all replicas at once by cuBLAS, a step by step.
 """
 
@@ -30,7 +30,7 @@ THREADS, LIMIT = 128, 512
 SEGMENT = 2000
 
 # Bytes of one replica from which the products are large enough for cuBLAS. Not yet measured.
-# (Below 4 million numbers a replica the kernel's divisions by float32 reciprocals are exact, too.)
+# Of everything but the optimiser's arrays. (Below 4 million numbers a replica the kernel's divisions by float32 reciprocals are exact, too.)
 LARGEST = 1 << 20
 
 
