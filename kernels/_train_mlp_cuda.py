@@ -29,8 +29,8 @@ THREADS, LIMIT = 128, 512
 # Updates of one replica between two looks at whether to stop, unless the next record is further away.
 SEGMENT = 2000
 
-# Bytes of one replica from which the products are large enough for cuBLAS. Not yet measured.
-# Of everything but the optimiser's arrays. (Below 4 million numbers a replica the kernel's divisions by float32 reciprocals are exact, too.)
+# Bytes of one replica, without the optimiser's arrays, from which the products are large enough for cuBLAS. Not yet measured.
+# Below 4 million numbers a replica the kernel's divisions by float32 reciprocals are exact, too.
 LARGEST = 1 << 20
 
 
