@@ -39,6 +39,7 @@ from . import train_mlp as _train_mlp
 from ._pool import POOLED_FROM as POOLED_FROM
 from ._pool import empty as empty
 from ._pool import owns as owns
+from ._pool import scratch as _scratch
 from ._table import KERNELS
 from ._warm_up import warm_up as warm_up
 from .mask import BITS
@@ -152,7 +153,7 @@ def _run_compiled(kernel: str, arrays: tuple[Array, ...]) -> Any:
         return loops(*arrays, np.empty((0, 0), dtype), -1, -1)
     if made.streams and _streams(first, arrays[2]):
         loops = _jit.compiled(made.numba, streaming=True)
-    _jit.spread(loops, arrays, np.zeros((tasks, columns), dtype), tasks)
+    _jit.spread(loops, arrays, _scratch((tasks, columns), dtype), tasks)
     return None
 
 
@@ -197,11 +198,11 @@ def _forward(
     kernel: str, z: Array, b: Array | None, skip: Array, out: Array | None, mask: Array | None
 ) -> tuple[Array, Array, Array, Array]:
     """The quick way for NumPy arrays that are right as they are, which the loops find out; otherwise the long way."""
-    if type(z) is type(b) is _ndarray and 1 < z.ndim == b.ndim < 4 and _choice.get() in _COMPILED:
+    if type(z) is type(b) is _ndarray and 1 < z.ndim < 4 and _choice.get() in _COMPILED:
         shape = z.shape
         y = _empty(shape, z.dtype) if out is None else out
         packed = _empty(shape[:-1] + (-(-shape[-1] // BITS),), _U32) if mask is None else mask  # noqa: RUF005 (quicker)
-        counts = shape[-1:] if len(shape) == 2 else shape[:-2] + shape[-1:]
+        counts = shape[1:] if len(shape) == 2 else shape[::2]  # (O,) or (R, O)
         active, nonfinite = _empty(counts, _I64), _empty(counts, _I64)
         small = z.size < _jit.PARALLEL_FROM
         try:
@@ -293,7 +294,7 @@ def relu_backward(g: Array, mask: Array, *, out: Array | None = None) -> tuple[A
     if type(g) is _ndarray and 1 < g.ndim < 4 and _choice.get() in _COMPILED:
         shape = g.shape
         dz = _empty(shape, g.dtype) if out is None else out
-        db = _empty(shape[:-2] + (1, shape[-1]), g.dtype)  # noqa: RUF005 (quicker than unpacking)
+        db = _empty((1, shape[1]) if len(shape) == 2 else (shape[0], 1, shape[2]), g.dtype)
         small = g.size < _jit.PARALLEL_FROM
         try:
             if _checked["relu_backward"].call(g, mask, dz, db, _NOTHING.get(g.itemsize), -2 if small else -3, -1) >= 0:
@@ -313,8 +314,9 @@ def relu_backward(g: Array, mask: Array, *, out: Array | None = None) -> tuple[A
 
 def count_units(y: Array) -> tuple[Array, Array]:
     """Per unit of y (..., B, O): the number of rows with y > 0, and the number with y infinite or NaN."""
-    if _quick(y):
-        counts = y.shape[:-2] + y.shape[-1:]
+    if type(y) is _ndarray and 1 < y.ndim < 4 and 0 < y.size < _jit.PARALLEL_FROM and _choice.get() in _COMPILED:
+        shape = y.shape
+        counts = shape[1:] if len(shape) == 2 else shape[::2]
         active, nonfinite = _empty(counts, _I64), _empty(counts, _I64)
         try:
             _checked["count_units"].call(y, active, nonfinite, _NOTHING[1], -1, -1)

@@ -1,6 +1,7 @@
 """Large arrays from memory that earlier ones have left, so that a training does not fault in fresh pages at each step.
 
-    empty(shape, dtype)    uninitialised, C-contiguous, aligned to 64 bytes
+    empty(shape, dtype)      uninitialised, C-contiguous, aligned to 64 bytes
+    scratch(shape, dtype)    the same, from the pool however small it is
 
 An array refers to a *lease*; when the last array or view that refers to it is gone, its memory is free for the next one of
 about that size. At most `KEPT` bytes wait for that; the oldest are given back to the system first.
@@ -45,13 +46,24 @@ def empty(shape: int | tuple[int, ...], dtype: Any = np.float32) -> np.ndarray:
     """An uninitialised C-contiguous array, its first element at a multiple of 64 bytes, from the pool if it is large."""
     shape = (shape,) if isinstance(shape, int) else tuple(shape)
     dtype = np.dtype(dtype)
-    size = math.prod(shape) * dtype.itemsize
-    room = _room(size)
-    memory = _take(room) if size >= POOLED_FROM else None
+    return _made(shape, dtype, math.prod(shape) * dtype.itemsize >= POOLED_FROM)
+
+
+def scratch(shape: tuple[int, ...], dtype: Any) -> np.ndarray:
+    """What a kernel writes to and nobody else sees: uninitialised, aligned, and from the pool however small it is.
+
+    Between two calls of a kernel the system may have got 100 KB back, and then each call pays for fresh pages.
+    """
+    return _made(shape, np.dtype(dtype), True)
+
+
+def _made(shape: tuple[int, ...], dtype: np.dtype[Any], pooled: bool) -> np.ndarray:
+    room = _room(math.prod(shape) * dtype.itemsize, pooled)
+    memory = _take(room) if pooled else None
     if memory is None:
         memory = Memory((room,), np.uint8)
     lease = memory.view(Lease)
-    if size >= POOLED_FROM:
+    if pooled:
         lease.memory = memory
     first = -memory.__array_interface__["data"][0] % ALIGNED
     return np.ndarray(shape, dtype, buffer=lease, offset=first)
@@ -62,9 +74,9 @@ def owns(array: np.ndarray) -> bool:
     return array.base is None or type(array.base) is Lease
 
 
-def _room(size: int) -> int:
-    """Bytes for `size` and the alignment; rounded up for large arrays, so that nearly equal sizes serve each other."""
-    step = max(ALIGNED, 1 << max(size.bit_length() - 4, 0)) if size >= POOLED_FROM else ALIGNED
+def _room(size: int, pooled: bool) -> int:
+    """Bytes for `size` and the alignment; rounded up in the pool, so that nearly equal sizes serve each other."""
+    step = max(ALIGNED, 1 << max(size.bit_length() - 4, 0)) if pooled else ALIGNED
     return -(-(size + ALIGNED) // step) * step
 
 

@@ -32,7 +32,7 @@ def numba(njit, lanes, streaming):
         width = lanes.width(y)
         wild = units + SPARE // 2  # the column where the counters of the non-finite begin
         padded = wild + units + SPARE // 2
-        on = np.zeros((replicas * chunks, padded), scratch.dtype) if begin < 0 else scratch  # ROWS cannot overflow 8 bits
+        on = np.empty((replicas * chunks, padded), scratch.dtype) if begin < 0 else scratch  # ROWS cannot overflow 8 bits
 
         def units_of(x, task, j):
             lanes.tally(on, task * padded + j, lanes.positive(x))
@@ -40,6 +40,7 @@ def numba(njit, lanes, streaming):
 
         for task in range(max(begin, 0), replicas * chunks if begin < 0 else end):
             r, first = task // chunks, task % chunks * ROWS
+            on[task] = 0
             for i in range(first, min(rows, first + ROWS)):
                 o = (r * rows + i) * units
                 j = 0

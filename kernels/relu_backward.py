@@ -41,7 +41,7 @@ def numba(njit, lanes, streaming):
         chunks = (rows + ROWS - 1) // ROWS
         width = lanes.width(g)
         padded = units + SPARE
-        partial = np.zeros((replicas * chunks, padded), scratch.dtype) if begin < 0 else scratch
+        partial = np.empty((replicas * chunks, padded), scratch.dtype) if begin < 0 else scratch
 
         def some(load, word, o, j, task):  # the units that `load` takes at once, from number j of the row at o
             d = lanes.keep(word >> np.uint32(j % BITS), load(g, o + j))
@@ -53,6 +53,7 @@ def numba(njit, lanes, streaming):
 
         for task in range(max(begin, 0), replicas * chunks if begin < 0 else end):
             r, first = task // chunks, task % chunks * ROWS
+            partial[task] = 0
             for i in range(first, min(rows, first + ROWS)):
                 o, m = (r * rows + i) * units, (r * rows + i) * words
                 for w in range(units // BITS):

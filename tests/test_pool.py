@@ -73,13 +73,24 @@ def test_nearly_equal_sizes_serve_each_other_and_others_do_not():
 
 
 def test_what_waits_is_bounded_and_the_oldest_goes_first(monkeypatch):
-    monkeypatch.setattr(_pool, "KEPT", 3 * _pool._room(4 * LARGE[0]))
+    monkeypatch.setattr(_pool, "KEPT", 3 * _pool._room(4 * LARGE[0], True))
     arrays = [kernels.empty(LARGE) for _ in range(5)]
     places = [address(array) for array in arrays]
     while arrays:
         del arrays[0]
-    assert [m.size for m in _pool._waiting.values()] == [_pool._room(4 * LARGE[0])] * 3
+    assert [m.size for m in _pool._waiting.values()] == [_pool._room(4 * LARGE[0], True)] * 3
     assert address(kernels.empty(LARGE)) == places[-1]
+
+
+def test_scratch_is_used_again_however_small():
+    array = _pool.scratch((3, 5), np.uint8)
+    assert array.shape == (3, 5)
+    assert array.dtype == np.uint8
+    assert address(array) % 64 == 0
+    place = address(array)
+    assert address(_pool.scratch((3, 5), np.uint8)) != place
+    del array
+    assert address(_pool.scratch((2, 7), np.uint8)) == place
 
 
 def test_two_threads_never_share_memory():
