@@ -134,15 +134,15 @@ def _kept(plan: experiment.Plan, out: Path) -> str:
 
 @app.command()
 def reproduce(
-    names: Annotated[list[str], typer.Argument(help="Some of fig1, fig2, fig3, fig4, fig5, fig6, momentum.")],
+    names: Annotated[list[str], typer.Argument(help="Some of fig1, fig2, …, fig6, blocks, momentum.")],
     out: Annotated[Path, typer.Option(help="Folder for name.png, .svg, .parquet (the numbers), and the runs.")] = Path(
         "figures"
     ),
     workers: Annotated[int, typer.Option(help="Processes.", min=1)] = CORES,
     quick: Annotated[bool, typer.Option("--quick", help="Nets: fewer steps and seeds, some minutes.")] = False,
     data: Annotated[str | None, typer.Option(help="Nets: data sets by commas.", show_default="the paper's four")] = None,
-    seeds: Annotated[int | None, typer.Option(help="Nets: seeds a setting.", show_default="8; fig6: 4", min=1)] = None,
-    steps: Annotated[int | None, typer.Option(help="Nets: training steps.", show_default="250000; fig6: 95000", min=1)] = None,
+    seeds: Annotated[int | None, typer.Option(help="Nets: seeds a setting.", show_default="8; fig6 4, blocks 2", min=1)] = None,
+    steps: Annotated[int | None, typer.Option(help="Nets: training steps.", show_default="the paper's", min=1)] = None,
     width: Annotated[int | None, typer.Option(help="fig6: units a layer.", show_default="200", min=1)] = None,
     batch: Annotated[int | None, typer.Option(help="fig6: rows a step.", show_default="64", min=2)] = None,
     lr: Annotated[float | None, typer.Option(help="fig6: Adam's learning rate.", show_default="0.001")] = None,

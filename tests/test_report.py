@@ -9,7 +9,7 @@ import pytest
 from typer.testing import CliRunner
 
 from minirelu import cli
-from minirelu.experiments import born_dead, fig1, fig4, fig5, fig6, momentum, page, panels, report, rescaling
+from minirelu.experiments import blocks, born_dead, fig1, fig4, fig5, fig6, momentum, page, panels, report, rescaling
 from minirelu.experiments.networks import Size
 from minirelu.experiments.verdicts import VERDICTS, Claim, Finding
 
@@ -99,9 +99,9 @@ def test_without_data_every_claim_has_its_row_and_reason(tmp_path, monkeypatch, 
     assert result.exit_code == 0, result.output
     rows = json.loads((tmp_path / "report.json").read_text())
     calculations = {"fig2", "fig3", "fig4-5", "rescaling", "born_dead"}
-    assert {row["part"] for row in rows} == {"fig1", "momentum", "fig6", "causes"} | calculations
-    nets = [row for row in rows if row["part"] in ("fig1", "momentum", "fig6")]
-    assert len(nets) == 4 * 5 + 4 * 2 + 2 * 6
+    assert {row["part"] for row in rows} == {"fig1", "momentum", "fig6", "blocks", "causes"} | calculations
+    nets = [row for row in rows if row["part"] in ("fig1", "momentum", "fig6", "blocks")]
+    assert len(nets) == 4 * 5 + 4 * 2 + 2 * 6 + 2 * 3
     assert all(row["verdict"] == "not run" and "MINIRELU_DATA" in row["why"] for row in nets)
     assert all(row["why"] for row in rows if row["verdict"] == "not run")
     assert {row["verdict"] for row in rows} <= set(VERDICTS)
@@ -113,7 +113,7 @@ def test_without_data_every_claim_has_its_row_and_reason(tmp_path, monkeypatch, 
 def test_what_is_there_is_reported_without_training(tmp_path, monkeypatch, small):
     monkeypatch.setattr(momentum, "EFFECTIVE", (1e-3, 1e-2))  # two steps of tuning would not find out that 30 diverges
     momentum.train(tmp_path / "runs", Size(("diabetes",), 2, 20), 1, lambda done, total: None)
-    for module in (fig1, fig6, momentum):
+    for module in (fig1, fig6, blocks, momentum):
         monkeypatch.setattr(module, "train", None)
     monkeypatch.setattr(report, "calculated", lambda *_: iter(()))
     assert invoke("--no-train", "--out", tmp_path).exit_code == 0

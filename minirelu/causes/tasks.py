@@ -2,6 +2,7 @@
 
 - `Task`: a recipe on a data set, some seeds. `train(tasks, folder, ...)`: those that are missing, in processes.
 - `found(task, folder)`: its `Outcome`, or None.
+- `Named`: what else can be kept so; `train` takes the function that trains it, `found` the type of what comes out.
 """
 
 from __future__ import annotations
@@ -11,7 +12,7 @@ import json
 from collections.abc import Callable, Iterable
 from itertools import pairwise
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, Protocol
 
 import numpy as np
 
@@ -47,28 +48,49 @@ class Task(NamedTuple):
         return self.steps * (work + 30_000 * layers if on_engine(self.recipe) else work)
 
 
-def found(task: Task, folder: Path) -> Outcome | None:
-    """What `folder` has of it; None if nothing, or a file that cannot be read."""
+class Named(Protocol):
+    """Trainings on a data set, named by all that their numbers depend on; like `Task`."""
+
+    @property
+    def data(self) -> str: ...
+
+    def key(self) -> str: ...
+
+    def cost(self) -> float: ...
+
+
+def found(task: Named, folder: Path, kind: Any = Outcome) -> Any:
+    """What `folder` has of it, a named tuple of arrays; None if nothing, or a file that cannot be read."""
     arrays = read_arrays(folder / f"{task.key()}.npz")
-    return Outcome(**arrays) if arrays is not None and arrays.keys() == set(Outcome._fields) else None
+    return kind(**arrays) if arrays is not None and arrays.keys() == set(kind._fields) else None
 
 
-def keep(task: Task, outcome: Outcome, folder: Path) -> None:
+def keep(task: Named, outcome: Any, folder: Path) -> None:
     """Write its file, whole or not at all."""
     write_arrays(folder / f"{task.key()}.npz", outcome._asdict())
 
 
-def train(tasks: Iterable[Task], folder: Path, workers: int, on_progress: Callable[[int, int], object]) -> None:
-    """Train those of `tasks` that `folder` does not have. Raises `DataError` for data, `StoreError` for what failed."""
-    todo = {task.key(): task for task in tasks if found(task, folder) is None}
+def train(
+    tasks: Iterable[Any],
+    folder: Path,
+    workers: int,
+    on_progress: Callable[[int, int], object],
+    work: Any = None,
+    kind: Any = Outcome,
+) -> None:
+    """Train those of `tasks` that `folder` does not have. Raises `DataError` for data, `StoreError` for what failed.
+
+    `work(task, {name: (X, y)}, _)`, a function of a module, gives a `kind`; by default an `Outcome` of a `Task`.
+    """
+    todo = {task.key(): task for task in tasks if found(task, folder, kind) is None}
     folder.mkdir(parents=True, exist_ok=True)
     sets = {name: data_sets.read(name)[:2] for name in {task.data for task in todo.values()}}
     on_progress(0, len(todo))
     if not todo:
         return
     done = 0
-    with Processes(_work, sets, min(workers, len(todo))) as pool:
-        for task in sorted(todo.values(), key=Task.cost, reverse=True):
+    with Processes(work or _work, sets, min(workers, len(todo))) as pool:
+        for task in sorted(todo.values(), key=lambda task: task.cost(), reverse=True):
             pool.submit(task)
         while pool.busy:
             for event in pool.events(timeout=0.2):

@@ -153,26 +153,32 @@ def draw(columns: Columns) -> Any:
     whole = set(columns["data"]) == set(FULL.data)
     for row, block in zip(grid, BLOCKS, strict=True):
         for axes, rule in zip(row, RULES, strict=True):
-            for k, depth in enumerate(DEPTHS):
-                _course(axes, columns, block, rule, depth, k)
+            for depth in DEPTHS:
+                draw_course(axes, columns, block, rule, depth)
                 if whole:
-                    _paper(axes, columns, block, rule, k)
+                    draw_paper(axes, columns, block, rule, depth)
             axes.set_title(f"{BLOCKS[block]}, {RULES[rule]}", fontsize=10)
             plain(axes, "step" if row is grid[-1] else "")
             axes.set_ylim(-0.04, 1.04)
         row[0].set_ylabel("dead share of the worst layer")
-    handles, labels = grid[0][0].get_legend_handles_labels()
-    if whole:
-        (point,) = grid[0][0].plot([], [], "o", color="0.3", fillstyle="none")
-        handles, labels = [*handles, point], [*labels, "the paper, digitised"]
-    figure.legend(handles, labels, loc="outside lower center", ncols=5, frameon=False, fontsize=9)
+    draw_legend(figure, grid[0][0], whole)
     names = ", ".join(networks.title(name) for name in networks.in_order(columns["data"], FULL.data))
     figure.suptitle(f"γ = 1e-4; mean over {names}; shades: 95 % intervals", fontsize=9)
     return figure
 
 
-def _course(axes: Any, columns: Columns, block: str, rule: str, depth: int, k: int) -> None:
-    steps = measured(columns, rule)
+def draw_legend(figure: Any, axes: Any, whole: bool) -> None:
+    """Below the panels, with the entries of `axes`, and one for the paper's points if the `whole` mean is drawn."""
+    handles, labels = axes.get_legend_handles_labels()
+    if whole:
+        (point,) = axes.plot([], [], "o", color="0.3", fillstyle="none")
+        handles, labels = [*handles, point], [*labels, "the paper, digitised"]
+    figure.legend(handles, labels, loc="outside lower center", ncols=5, frameon=False, fontsize=9)
+
+
+def draw_course(axes: Any, columns: Columns, block: str, rule: str, depth: int) -> None:
+    """Our mean over the sets at every measured step, with its interval."""
+    steps, k = measured(columns, rule), DEPTHS.index(depth)
     found = [(step, at(columns, block, rule, depth, step)) for step in steps]
     found = [(step, e) for step, e in found if e.n]
     if found:
@@ -180,8 +186,9 @@ def _course(axes: Any, columns: Columns, block: str, rule: str, depth: int, k: i
         draw_line(axes, [step for step, _ in found], [e for _, e in found], look)
 
 
-def _paper(axes: Any, columns: Columns, block: str, rule: str, k: int) -> None:
-    last = max(measured(columns, rule), default=0)
+def draw_paper(axes: Any, columns: Columns, block: str, rule: str, depth: int) -> None:
+    """The paper's points up to our last step."""
+    last, k = max(measured(columns, rule), default=0), DEPTHS.index(depth)
     points = ADAM[block][k] if rule == "adam" else (SGD[block][k],) * len(STEPS)
     shown = [(step, share) for step, share in zip(STEPS, points, strict=True) if step <= last]
     axes.plot(*zip(*shown, strict=True), MARKERS[0], color=COLOURS[k], fillstyle="none", markersize=5)

@@ -22,6 +22,7 @@ from .. import sweep
 from ..errors import DataError, StoreError
 from ..files import write_atomically
 from . import (
+    blocks,
     born_dead,
     causes,
     causes_report,
@@ -202,10 +203,15 @@ SHOWS_6 = (
     "Dead share of the worst layer over the steps at γ = 1e-4, a line for each depth of 1, 2, 4 and 8 hidden layers, with 95 % "
     "intervals and the paper's digitised points: MLPs above, residual nets below; Adam left, SGD right."
 )
+SHOWS_B = (
+    "Dead share of the worst layer of residual nets over the steps at γ = 1e-4 under Adam, a panel for each layout of the "
+    "blocks, a line for 1 and for 4 layers, with 95 % intervals and the paper's digitised points."
+)
 SHOWS_5 = "Starts in the plane (w, b) at γ = .001, yellow if they reach the optimum, blue if they die, for β = .7, .8, .9, .95."
 # Experiments that train nets, {name: (title, module, what its figure shows)}: a new one is a line here.
 NETS: dict[str, tuple[str, ModuleType, str]] = {
     "fig1": ("Figure 1: target scale, shift, and dead units", fig1, SHOWS_1),
     "momentum": ("Momentum or normalisation", momentum, SHOWS_M),
     "fig6": ("Figure 6: depth", fig6, SHOWS_6),
+    "blocks": ("Figure 6: residual nets in other layouts", blocks, SHOWS_B),
 }

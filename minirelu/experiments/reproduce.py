@@ -16,11 +16,11 @@ from types import ModuleType
 from typing import Any
 
 from ..files import write_atomically
-from . import fig1, fig2, fig3, fig4, fig5, fig6, momentum, networks
+from . import blocks, fig1, fig2, fig3, fig4, fig5, fig6, momentum, networks
 from .networks import OnProgress
 
 FIGURES: dict[str, ModuleType] = {"fig2": fig2, "fig3": fig3, "fig4": fig4, "fig5": fig5}
-NETWORKS: dict[str, ModuleType] = {"fig1": fig1, "fig6": fig6, "momentum": momentum}
+NETWORKS: dict[str, ModuleType] = {"fig1": fig1, "fig6": fig6, "blocks": blocks, "momentum": momentum}
 EVERY = tuple(sorted([*FIGURES, *NETWORKS]))
 
 
@@ -59,8 +59,11 @@ def sized(name: str, quick: bool, data: str | None, **given: Any) -> Any:
 
 
 def predicted(name: str, folder: Path, size: Any) -> float:
-    """Seconds on one idle core that the cost model expects of an experiment on nets, less what is in `folder`; else 0."""
-    return networks.expected(NETWORKS[name].planned(size), folder) if name in NETWORKS else 0.0
+    """Seconds on one idle core that an experiment on nets is expected to take, less what is in `folder`; else 0."""
+    if name in FIGURES:
+        return 0.0
+    module = NETWORKS[name]
+    return blocks.predicted(folder, size) if module is blocks else networks.expected(module.planned(size), folder)
 
 
 def save(name: str, figure: Any, columns: dict[str, Any], folder: Path) -> list[Path]:
