@@ -54,7 +54,10 @@ _choice: ContextVar[str] = ContextVar("minirelu_kernels", default=_DEFAULT)
 _U32, _I64 = np.dtype(np.uint32), np.dtype(np.int64)
 _ndarray, _empty = np.ndarray, np.empty
 _ready: dict[str, Any] = {}  # kernel -> its compiled loops, from the first use on
-_checked: dict[str, _jit.Ready] = {}  # the same for those who check their arguments by themselves
+_streaming: dict[str, Any] = {}  # the same for large results that pass the cache by
+# the loops of both that know some types by now; those for large results only check what they are given
+_checked: dict[str, _jit.Ready] = {}
+_checked_large: dict[str, _jit.Ready] = {}
 _NO_MASK = {2: np.empty((0, 0), np.uint32), 3: np.empty((0, 0, 0), np.uint32)}
 _NO_COUNTS = {2: np.empty(0, np.int64), 3: np.empty((0, 0), np.int64)}  # by the axes of z
 # the scratch of a call that needs none, by the bytes of its numbers
@@ -136,10 +139,13 @@ def _run(kernel: str, *arrays: Array) -> Any:
 
 def _learn(kernel: str) -> None:
     """From now on the quick way takes arrays of the types that the kernel has just run on."""
-    if kernel in _checked:
-        _checked[kernel].learn()
-    elif kernel in _ready and _ready[kernel].overloads:
-        _checked[kernel] = _jit.Ready(_ready[kernel])
+    plain, streaming = _ready.get(kernel), _streaming.get(kernel)
+    for known, loops in ((_checked, (plain,)), (_checked_large, (plain, streaming))):
+        there = [own for own in loops if own is not None]
+        if there and (kernel not in known or len(known[kernel].loops) < len(there)):
+            known[kernel] = _jit.Ready(*there)
+        elif there:
+            known[kernel].learn()
 
 
 def _run_compiled(kernel: str, arrays: tuple[Array, ...]) -> Any:
@@ -152,7 +158,7 @@ def _run_compiled(kernel: str, arrays: tuple[Array, ...]) -> Any:
     if first.size < _jit.PARALLEL_FROM:
         return loops(*arrays, np.empty((0, 0), dtype), -1, -1)
     if made.streams and _streams(first, arrays[2]):
-        loops = _jit.compiled(made.numba, streaming=True)
+        loops = _streaming.setdefault(kernel, _jit.compiled(made.numba, streaming=True))
     _jit.spread(loops, arrays, _scratch((tasks, columns), dtype), tasks)
     return None
 
@@ -206,7 +212,8 @@ def _forward(
         active, nonfinite = _empty(counts, _I64), _empty(counts, _I64)
         small = z.size < _jit.PARALLEL_FROM
         try:
-            if _checked[kernel].call(z, b, y, packed, active, nonfinite, skip, _NOTHING[1], -2 if small else -3, -1) >= 0:
+            call = (_checked if small else _checked_large)[kernel].call
+            if call(z, b, y, packed, active, nonfinite, skip, _NOTHING[1], -2 if small else -3, -1) >= 0:
                 if not small:
                     _run_compiled(kernel, (z, b, y, packed, active, nonfinite, skip))
                 return y, packed, active, nonfinite
@@ -297,7 +304,8 @@ def relu_backward(g: Array, mask: Array, *, out: Array | None = None) -> tuple[A
         db = _empty((1, shape[1]) if len(shape) == 2 else (shape[0], 1, shape[2]), g.dtype)
         small = g.size < _jit.PARALLEL_FROM
         try:
-            if _checked["relu_backward"].call(g, mask, dz, db, _NOTHING.get(g.itemsize), -2 if small else -3, -1) >= 0:
+            call = (_checked if small else _checked_large)["relu_backward"].call
+            if call(g, mask, dz, db, _NOTHING.get(g.itemsize), -2 if small else -3, -1) >= 0:
                 if not small:
                     _run_compiled("relu_backward", (g, mask, dz, db))
                 return dz, db

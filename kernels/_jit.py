@@ -65,18 +65,19 @@ class Ready:
     (a list, a wrong dtype, a strided or read-only output) instead of compiling for them.
     """
 
-    def __init__(self, loops: Any) -> None:
+    def __init__(self, *loops: Any) -> None:
         import numba
 
-        self.loops, self.call = loops, numba.njit(loops.py_func)
+        self.loops, self.call = loops, numba.njit(loops[0].py_func)
         self.learn()
         self.call.disable_compile()
 
     def learn(self) -> None:
-        """What `loops` has been compiled for by now."""
-        for types, compiled in list(self.loops.overloads.items()):
-            if types not in self.call.overloads:
-                self.call.add_overload(compiled)
+        """What the `loops` have been compiled for by now; where two know some types, the first of them is called."""
+        for own in self.loops:
+            for types, compiled in list(own.overloads.items()):
+                if types not in self.call.overloads:
+                    self.call.add_overload(compiled)
 
 
 def spread(loops: Callable[..., None], arrays: tuple[Any, ...], scratch: Any, tasks: int) -> None:
