@@ -141,7 +141,7 @@ def _learn(kernel: str) -> None:
     """From now on the quick way takes arrays of the types that the kernel has just run on."""
     plain, streaming = _ready.get(kernel), _streaming.get(kernel)
     for known, loops in ((_checked, (plain,)), (_checked_large, (plain, streaming))):
-        there = [own for own in loops if own is not None]
+        there = [own for own in loops if own is not None and own.overloads]
         if there and (kernel not in known or len(known[kernel].loops) < len(there)):
             known[kernel] = _jit.Ready(*there)
         elif there:
