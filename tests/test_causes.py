@@ -32,7 +32,7 @@ def outcome(dead, born=0.0, error=0.5, seeds=4):
 
 
 def row(of, data="sine", cause="lr", rule="adam", dose="0.1", remedy="none", goal=1.0, without=None):
-    return causes.judged(of, goal, 1 / 32, without, data=data, cause=cause, rule=rule, dose=dose, remedy=remedy)
+    return causes.judged(of, goal, (32, 32), without, data=data, cause=cause, rule=rule, dose=dose, remedy=remedy)
 
 
 def test_a_row_has_birth_death_and_convergence():

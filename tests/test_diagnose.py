@@ -375,7 +375,7 @@ def test_all_comparisons_together_hold_at_95_percent():
     table = data.read("sine")
     before, after = (measured(recipe, table.X, table.y, range(4), 20) for recipe in (BASE._replace(bias=-0.5), BASE))
     change = Change("the bias", "biases of 0", "--bias 0", BASE, True)
-    alone, of_ten = (_tested(change, before, after, comparisons).fewer for comparisons in (1, 10))
+    alone, of_ten = (_tested(change, before, after, BASE.widths, comparisons).fewer for comparisons in (1, 10))
     assert alone.low > -1  # no bound of shares cuts an interval off
     # Student's t with 3 degrees of freedom: its quantiles at .975 and .9975
     assert_allclose((of_ten.mean - of_ten.low) / (alone.mean - alone.low), 7.453319 / 3.182446, rtol=1e-5)

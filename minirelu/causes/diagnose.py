@@ -22,7 +22,7 @@ import numpy as np
 
 from ..estimates import Estimate, error_estimate, estimate
 from ..sweep.axes import INITS
-from .compare import compared
+from .compare import compared, resolution
 from .recipe import Recipe
 from .settings import listed, typed, usual_rate
 from .training import Outcome, measured
@@ -123,7 +123,7 @@ def diagnose(
         return found
     tested = []
     for k, change in enumerate(suspects):
-        tested.append(_tested(change, before, run(change.recipe), len(suspects)))
+        tested.append(_tested(change, before, run(change.recipe), recipe.widths, len(suspects)))
         on_progress(k + 2, len(suspects) + 1)
     return found._replace(tested=tuple(tested), cause=guilty(found.dead, tested))
 
@@ -132,18 +132,18 @@ def _begun(recipe: Recipe, of: Outcome, alarm: float) -> Diagnosis:
     fine = of.only(of.finite)
     worst, died = fine.worst_layer()
     layer = int(np.bincount(worst).argmax()) if len(worst) else 0
-    dead, since = (estimate(kind, 0, 1, resolution=1 / max(recipe.widths)) for kind in (fine.worst, died))
+    step = resolution(fine.dead, recipe.widths)
+    dead, since = (estimate(kind, 0, 1, resolution=step) for kind in (fine.worst, died))
     diverged = int((~of.finite).sum())
     return Diagnosis(recipe, layer + 1, dead, since, error_estimate(fine.error[:, -1]), diverged, (), None, alarm)
 
 
-def _tested(change: Change, before: Outcome, after: Outcome, comparisons: int) -> Trial:
-    both = before.finite & after.finite
-    step = 1 / max(change.recipe.widths)
+def _tested(change: Change, before: Outcome, after: Outcome, widths: tuple[int, ...], comparisons: int) -> Trial:
+    both, changed = before.finite & after.finite, change.recipe.widths
     return Trial(
         change,
-        estimate(after.worst[both], 0, 1, resolution=step),
-        compared(before, after, step, comparisons).fewer,
+        estimate(after.worst[both], 0, 1, resolution=resolution(after.dead[both], changed)),
+        compared(before, after, (widths, changed), comparisons).fewer,
         error_estimate(after.error[both, -1]),
     )
 

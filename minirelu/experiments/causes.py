@@ -129,21 +129,21 @@ def _row(task: Task, folder: Path, goals: dict[str, float], without: Outcome | N
     of = found(task, folder)
     if of is None or task.data not in goals:
         return []
-    return [judged(of, goals[task.data], 1 / max(task.recipe.widths), without, data=task.data, **names)]
+    return [judged(of, goals[task.data], task.recipe.widths, without, data=task.data, **names)]
 
 
-def judged(of: Outcome, goal: float, resolution: float, without: Outcome | None = None, **names: str) -> Row:
-    """The row of an outcome, whose shares come in steps of `resolution`; of a remedy, also against that of the same seeds
-    `without` it. `names`: the row's first fields.
+def judged(of: Outcome, goal: float, widths: tuple[int, ...], without: Outcome | None = None, **names: str) -> Row:
+    """The row of an outcome of nets with these `widths`; of a remedy, also against that of the same seeds `without` it, which
+    changes no width. `names`: the row's first fields.
     """
     own = of.only(of.finite)
-    share = lambda values: estimate(values, 0, 1, resolution=resolution)
+    share = lambda values, worst: estimate(values, 0, 1, resolution=compare.resolution(worst, widths))
     took = steps_to(own.step, own.error, goal)
     last = int(of.step[-1])
-    against = compare.NONE if without is None else compare.compared(without, of, resolution, len(cases.REMEDIES))
+    against = compare.NONE if without is None else compare.compared(without, of, (widths, widths), len(cases.REMEDIES))
     return Row(
         **names, n=len(own.worst), diverged=len(of.worst) - len(own.worst),
-        born=share(of.born.max(axis=1)), dead=share(own.worst), died=share(own.worst_layer()[1]),
+        born=share(of.born.max(axis=1), of.born), dead=share(own.worst, own.dead), died=share(own.worst_layer()[1], own.dead),
         rank=estimate(own.rank, 0), error=error_estimate(own.error[:, -1]),
         steps=estimate(np.minimum(took, last), 0, last), never=int(np.isinf(took).sum()),
         fewer=against.fewer, fit=against.fit,
