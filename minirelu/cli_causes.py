@@ -137,7 +137,7 @@ def diagnose(
         if saved is not None:
             say(console, _counted(saved, recipe, table))
         with progress(console) as show:
-            found = diagnosis.diagnose(table.X, table.y, recipe, steps, range(seeds), alarm, show)
+            found = diagnosis.diagnose(table.X, table.y, recipe, steps, range(seeds), alarm, show, saved is not None)
         for sentence in diagnosis.sentences(found):
             say(console, sentence)
         if found.tested:

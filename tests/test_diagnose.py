@@ -354,6 +354,47 @@ def test_the_command_on_a_csv_file_and_a_saved_net(flats):
     assert all(word in table for word in ("nothing", "biases that start at 0", "the learning rate 0.0001"))
 
 
+def test_what_is_advised_for_a_saved_net_can_be_done(flats):
+    """Every option named is one that the command takes beside --net."""
+    X, y = data.load(flats / "flats.csv", target="price")
+    nn.save(flats / "net.npz", train.train_mlp(X, y, widths=(2, 2, 2), batch=32, steps=1, seeds=[3], standardize=False).net(0))
+    options = (
+        flats / "flats.csv",
+        "--target",
+        "price",
+        "--net",
+        flats / "net.npz",
+        "--steps",
+        "1",
+        "--seeds",
+        "2",
+        "--alarm",
+        "1",
+    )
+    ill = ("--bias", "-9", "--inputs", "raw", "--gamma", "3", "--init-scale", "2", "--optimizer", "sgd")
+    advised = changes(
+        BASE.wide(2).deep(3)._replace(bias=-9.0, raw=1.0, gamma=3.0, init_scale=2.0, optimizer="sgd"), own_net=True
+    )
+    shapes = [change.option for change in advised if change.suspect == "shape"]
+    assert shapes == ["2 hidden layers where your net is defined", "layers of 32,32,32 units where your net is defined"]
+    advised = [change.option.split() for change in advised if change.suspect != "shape"]
+    assert len(advised) == 5
+    result, words = invoke(*options, *ill, *(word for option in advised for word in option))
+    assert result.exit_code == 0, words
+
+
+def test_a_narrow_saved_net_is_to_be_widened_where_it_is_defined(flats, monkeypatch):
+    X, y = data.load(flats / "flats.csv", target="price")
+    nn.save(flats / "net.npz", train.train_mlp(X, y, widths=(2, 2), batch=32, steps=1, seeds=[3], standardize=False).net(0))
+    guilty = lambda dead, tested: next((t for t in tested if t.change.suspect == "shape"), None)
+    monkeypatch.setattr("minirelu.causes.diagnose.guilty", guilty)
+    options = ("--target", "price", "--net", flats / "net.npz", "--steps", "2", "--seeds", "2", "--alarm", "0", "--bias", "-9")
+    result, words = invoke(flats / "flats.csv", *options)
+    assert result.exit_code == 0, words
+    assert "Set layers of 32,32 units where your net is defined" in words
+    assert "--widths" not in words
+
+
 def test_a_saved_nets_own_settings_are_run_again(flats):
     X, y = data.load(flats / "flats.csv", target="price")
     net = train.train_mlp(X, y, widths=(8, 6), steps=5, batch=32, seeds=[3], standardize=False, batch_norm=True).net(0)
