@@ -116,7 +116,7 @@ def diagnose(
     """Train `recipe` on raw columns X (N, I), y (N, 1), and again with every change, all from the same seeds.
 
     Nothing is changed where the worst layer has at most `alarm` silent units on average. `own_net`: the widths are those of a
-    net of the user's (`changes`). Raises `ValueError` for fewer than 2 seeds, and for settings as `train.train_mlp` does.
+    net of the user's (`changes`). Raises `ValueError` for fewer than 2 seeds, and as `measured` does.
     """
     if len(seeds) < 2:
         raise ValueError(f"diagnose was given {len(seeds)} seed(s); an interval needs at least 2, and 5 tell more")
