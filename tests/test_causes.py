@@ -250,11 +250,22 @@ def test_resuming_trains_nothing(bench, monkeypatch):
     causes.train(bench.out / "runs", SIZE, 1, lambda *_: None)
 
 
+def test_a_data_set_is_read_once_for_all_rows(tmp_path, monkeypatch):
+    read, table = [], data.read("sine")
+    monkeypatch.setattr(data, "read", lambda name, *_: read.append(name) or table)
+    monkeypatch.setattr(causes, "train_tasks", lambda *_: None)
+    assert causes.collect(tmp_path, SIZE) == []
+    assert read == ["sine"]
+    causes.train(tmp_path, SIZE, 1, lambda *_: None)
+    assert read == ["sine", "sine"]
+
+
 def test_other_numbers_under_the_name_are_other_trainings(monkeypatch):
     of, keys = data.read("sine"), []
     for table in (of, of._replace(y=of.y + 1)):
         monkeypatch.setattr(data, "read", lambda *_, table=table: table)
-        keys.append({task.key() for *_, task in (*causes.cause_tasks(SIZE), *causes.remedy_tasks(SIZE))})
+        sums = causes.checksums(SIZE)
+        keys.append({task.key() for *_, task in (*causes.cause_tasks(SIZE, sums), *causes.remedy_tasks(SIZE, sums))})
     assert not keys[0] & keys[1]
 
 
