@@ -89,15 +89,21 @@ def _with_ones(units: int) -> int:
 
 def run(job: Job, state: State, on_progress: OnProgress) -> Records:
     """Train to the last step of `record_at` on the GPU, all replicas at once."""
-    head = -(-12 * job.batch // 32) * 32
-    for where, beside in (("shared", True), ("split", False)):
-        layout = Layout.of(job, beside)
-        size = head + layout.cells * job.X.itemsize
-        if size <= _cuda.attribute("MaxSharedMemoryPerBlockOptin"):
-            return _launched(job, state, on_progress, layout, where, size)
-    if layout.cells * job.X.itemsize > LARGEST:
+    where, layout, shared = placed(job, _cuda.attribute("MaxSharedMemoryPerBlockOptin"))
+    if where == "batched":
         return _train_mlp_batched.run(job, state, on_progress)
-    return _launched(job, state, on_progress, layout, "global", head)
+    return _launched(job, state, on_progress, layout, where, shared)
+
+
+def placed(job: Job, room: int) -> tuple[str, Layout, int]:
+    """(where, layout, bytes of shared memory a block takes), where blocks may have `room` bytes of it: as at the top."""
+    head = -(-12 * job.batch // 32) * 32  # the rows of the batch
+    whole, without = (Layout.of(job, beside) for beside in (True, False))
+    for where, layout in (("shared", whole), ("split", without)):
+        shared = head + layout.cells * job.X.itemsize
+        if shared <= room:
+            return where, layout, shared
+    return "global" if without.cells * job.X.itemsize <= LARGEST else "batched", without, head
 
 
 def _launched(job: Job, state: State, on_progress: OnProgress, layout: Layout, where: str, shared: int) -> Records:

@@ -158,9 +158,9 @@ def reproduce(
     with spoken(console, out):
         open_ = {"width": width, "batch": batch, "lr": lr, "sgd_lr": sgd_lr}
         figures.check_given(names, quick=quick, data=data, seeds=seeds, steps=steps, **open_)
+        sizes = {name: figures.sized(name, quick, data, seeds=seeds, steps=steps, **open_) for name in names}
         check_place(str(out), FIGURE_BYTES * len(names))
-        for name in dict.fromkeys(names):
-            size = figures.sized(name, quick, data, seeds=seeds, steps=steps, **open_)
+        for name, size in sizes.items():
             _foretell(console, figures.predicted(name, out / "runs", size), workers)
             with progress(console) as show:
                 columns = figures.numbers(name, out / "runs", workers, functools.partial(show, name=name), size)

@@ -36,15 +36,15 @@ def causes(
     """Measure what kills ReLUs, dose by dose: dead units at birth and since, lost capacity, slower convergence."""
     from .experiments import causes as bench
     from .experiments import causes_words as words
-    from .experiments.networks import chosen
+    from .experiments.networks import asked, needed, present
 
     console = Console()
     with spoken(console, out):
         usual = bench.QUICK if quick else bench.FULL
-        sets, missing = chosen(data, usual.data)
-        for why in missing.values():
+        sets = asked(data, usual.data)
+        size = usual._replace(data=tuple(needed(sets)), seeds=seeds or usual.seeds, steps=steps or usual.steps)
+        for why in present(sets)[1].values():
             say(console, f"{why}.", "Left out: ")
-        size = usual._replace(data=sets, seeds=seeds or usual.seeds, steps=steps or usual.steps)
         check_place(out, ROOM)
         with progress(console) as show:
             bench.train(out / "runs", size, workers, show, remedies)
@@ -137,7 +137,7 @@ def diagnose(
         if saved is not None:
             say(console, _counted(saved, recipe, table))
         with progress(console) as show:
-            found = diagnosis.diagnose(table.X, table.y, recipe, steps, range(seeds), alarm, show)
+            found = diagnosis.diagnose(table.X, table.y, recipe, steps, range(seeds), alarm, show, saved is not None)
         for sentence in diagnosis.sentences(found):
             say(console, sentence)
         if found.tested:

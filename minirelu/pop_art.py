@@ -17,8 +17,9 @@ from typing import Any, Self
 
 import numpy as np
 
+from .columns import constant
 from .errors import NotFittedError
-from .scalers import EPS, StandardScaler, _checked, _stats
+from .scalers import StandardScaler, _checked, _stats
 
 
 class PopArt(StandardScaler):
@@ -65,9 +66,7 @@ class PopArt(StandardScaler):
         return self
 
     def _take(self, mean: np.ndarray, std: np.ndarray) -> None:
-        small = self.n_samples_seen_ * EPS
-        constant = std * max(1 - small, 0.0) ** 0.5 <= small * np.abs(mean)
-        self.mean_, self._std, self.scale_ = mean, std, np.where(constant, 1.0, std)
+        self.mean_, self._std, self.scale_ = mean, std, np.where(constant(mean, std, self.n_samples_seen_), 1.0, std)
 
     def correction(self) -> tuple[np.ndarray, np.ndarray]:
         """(factor, shift), each (O,): σ/σ' and (μ − μ')/σ' of the last move, from μ, σ to μ', σ' (its Eq. 4).

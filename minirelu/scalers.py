@@ -15,9 +15,8 @@ scikit-learn is never imported (but by itself). μ and σ (÷ N) are computed in
 `partial_fit` goes on with more rows, and gives bit for bit what `fit` gives on all of them, wherever the stream is cut:
 rows are gathered into blocks of 1024, and the blocks are combined in order (Chan, Golub & LeVeque 1983).
 
-A constant column gets σ = 1, and so does one whose spread is rounding error of its mean, by scikit-learn's rule
-σ² <= N·eps·σ² + (N·μ·eps)². The rule is applied to standard deviations, which neither overflow nor underflow where
-variances would. For `MinMaxScaler` a column is constant if max − min <= 10·eps·max|y|: the rule for σ, not the absolute
+A constant column gets σ = 1, and so does one whose spread is rounding error of its mean, by scikit-learn's rule (columns.py).
+For `MinMaxScaler` a column is constant if max − min <= 10·eps·max|y|: the rule for σ, not the absolute
 10·eps of scikit-learn, which takes a column of size 1e-17 for constant.
 """
 
@@ -29,11 +28,11 @@ from typing import Any, NamedTuple, Self
 
 import numpy as np
 
+from .columns import EPS, constant
 from .errors import NotFittedError, ShapeError
 
 BLOCK = 1024  # rows whose statistics are taken at once
 LARGEST = np.float64(1e307)  # beyond it, the difference of two values may overflow
-EPS = float(np.finfo(np.float64).eps)
 
 _UNFITTED = "this {} is not fitted; call fit or partial_fit with the training rows"
 
@@ -192,9 +191,7 @@ class TargetScaler(_Scaler):
             raise ValueError(f"{self!r}: gamma must be positive and finite, delta finite")
 
     def _learn(self, stats: _Stats) -> None:
-        small = stats.n * EPS
-        constant = stats.std * (1 - small) ** 0.5 <= small * np.abs(stats.mean)
-        self.mean_, self.scale_ = stats.mean, np.where(constant, 1.0, stats.std)
+        self.mean_, self.scale_ = stats.mean, np.where(constant(stats.mean, stats.std, stats.n), 1.0, stats.std)
 
     def _affine(self) -> tuple[Any, Any, float, float]:
         return self.mean_, self.scale_, self.gamma, self.delta
@@ -259,8 +256,8 @@ def _stats(rows: np.ndarray) -> _Stats:
     unit = np.ldexp(rows, -exponent)  # within ±1
     mean = unit.mean(axis=0)
     std = np.ldexp(np.sqrt(((unit - mean) ** 2).mean(axis=0)), exponent)
-    constant = low == high
-    return _Stats(len(rows), np.where(constant, low, np.ldexp(mean, exponent)), np.where(constant, 0.0, std), low, high)
+    equal = low == high
+    return _Stats(len(rows), np.where(equal, low, np.ldexp(mean, exponent)), np.where(equal, 0.0, std), low, high)
 
 
 def _combined(a: _Stats | None, b: _Stats) -> _Stats:

@@ -25,6 +25,7 @@ from rich.table import Table
 from rich.text import Text
 
 from .errors import BackendUnavailableError
+from .seldom import seldom
 
 NEEDED = ("matplotlib", "polars", "sklearn")
 
@@ -71,8 +72,6 @@ def print_table(console: Console, table: Table) -> None:
 def progress(console: Console) -> Iterator[Callable[..., None]]:
     """`show(done, total, name="trainings")` moves a bar; without a terminal it prints a line now and then, and at the end."""
     if not console.is_terminal:
-        from .experiments.sweeps import seldom
-
         due = seldom()
 
         def line(done: int, total: int, name: str = "trainings") -> None:

@@ -18,6 +18,29 @@ def measured(recipe, seeds=(0, 1), steps=40):
     return training.measured(recipe, TABLE.X, TABLE.y, seeds, steps)
 
 
+@pytest.mark.parametrize("trained_by", [{}, {"pop_art": True}], ids=["kernel", "engine"])
+@pytest.mark.parametrize(
+    ("field", "value", "words"),
+    [
+        ("activation", "rellu", r"activation was given 'rellu' \(did you mean 'relu'\?\); expected one of relu"),
+        ("optimizer", "adamm", r"optimizer was given 'adamm' \(did you mean 'adam'\?\); expected one of"),
+        ("optimizer", None, "optimizer was given None; expected one of"),
+        ("batch_norm", "yes", "batch_norm was given 'yes'; expected True or False"),
+        ("pop_art", 1, "pop_art was given 1; expected True or False"),
+        ("clip", -1.0, "clip was given -1.0; expected a finite number, 0 .for any norm. or above"),
+        ("clip", np.nan, "clip was given nan; expected a finite number"),
+        ("clip", "1", "clip was given '1'; expected a finite number"),
+        ("batch", 2.5, "batch must be a whole number, got 2.5"),
+        ("batch", 0, "batch is 0; expected a whole number from 1"),
+    ],
+)
+def test_wrong_fields_are_refused_whoever_trains(trained_by, field, value, words):
+    with pytest.raises((ValueError, TypeError), match=words):
+        measured(SMALL._replace(**{**trained_by, field: value}), steps=1)
+    with pytest.raises(ValueError, match="from 2"):
+        measured(SMALL._replace(**trained_by, batch_norm=True, batch=1), steps=1)
+
+
 @pytest.mark.parametrize(
     "recipe",
     [

@@ -204,6 +204,23 @@ def test_long_runs_are_several_launches(monkeypatch):
     assert_same(found, run(job, state))
 
 
+def test_each_border_between_the_placements_is_at_the_byte(monkeypatch):
+    job = make(Net(81, (200,)), batch=10, dtype=np.float32)[0]
+    head = 128  # 3 numbers a row of the batch, in 32s
+    whole, without = (head + 4 * _train_mlp_cuda.Layout.of(job, beside).cells for beside in (True, False))
+    assert head < without < whole
+    found = {room: _train_mlp_cuda.placed(job, room) for room in (whole, whole - 1, without, without - 1, 0)}
+    assert [(where, shared) for where, _, shared in found.values()] == [
+        ("shared", whole), ("split", without), ("split", without), ("global", head), ("global", head)
+    ]  # fmt: skip
+    for where, layout, _ in found.values():
+        assert layout.cells == _train_mlp_cuda.Layout.of(job, where == "shared").cells
+    for largest, where in ((without - head, "global"), (without - head - 1, "batched")):
+        monkeypatch.setattr(_train_mlp_cuda, "LARGEST", largest)
+        assert _train_mlp_cuda.placed(job, 0)[0] == where
+        assert _train_mlp_cuda.placed(job, whole)[0] == "shared"
+
+
 def test_what_fits_no_block_goes_to_the_batched_products():
     fits = make(Net(5, (200,)), batch=64, dtype=np.float32)[0]
     block = _train_mlp_cuda.Layout.of(fits).cells * 4 + 12 * 64 + 1024  # the system takes the last

@@ -7,6 +7,8 @@ import re
 
 import numpy as np
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 from numpy.testing import assert_allclose
 from typer.testing import CliRunner
 
@@ -17,6 +19,7 @@ from minirelu.causes.recipe import BASE
 from minirelu.causes.training import measured
 from minirelu.errors import DataError, ShapeError
 from minirelu.estimates import Estimate
+from minirelu.kernels.optimiser_step import RULES
 
 SEEDS = 8
 
@@ -249,19 +252,52 @@ ILL = {
     "targets": {"gamma": 1e-4, "delta": 30.0},
     "shape": {"widths": "2,3,4,5"},
 }
-ILL["all"] = {name: value for given in ILL.values() for name, value in given.items()}
+ILL["all"] = {name: value for ill in ILL.values() for name, value in ill.items()}
 
 
 @pytest.mark.parametrize("ill", ILL.values(), ids=ILL)
 def test_the_options_that_the_answer_names_make_the_change(ill):
-    y, given = np.array([[3.0], [5.0], [10.0]]), {**OPTIONS, **ill}
-    found = changes(settings.recipe_of(y, **given))
+    y, own = np.array([[3.0], [5.0], [10.0]]), {**OPTIONS, **ill}
+    found = changes(settings.recipe_of(y, **own))
     assert len(found) > 1
     for change in found:
         typed = dict(re.findall(r"--([a-z-]+) (\S+)", change.option))
         typed = {name.replace("-", "_"): value for name, value in typed.items()}
         read = {name: type(OPTIONS[name])(value) for name, value in typed.items()}
-        assert settings.recipe_of(y, **{**given, **read}) == change.recipe, change.option
+        assert settings.recipe_of(y, **{**own, **read}) == change.recipe, change.option
+
+
+sane = st.floats(-1e3, 1e3).map(lambda x: x + 0.0)
+CHANGES = st.fixed_dictionaries(
+    {},
+    optional={
+        "widths": st.tuples(st.integers(1, 99), st.integers(1, 99)), "activation": st.sampled_from(nn.ACTIVATIONS),
+        "batch_norm": st.just(True), "init_scale": sane, "negative": st.floats(0, 1), "bias": sane,
+        "optimizer": st.sampled_from(tuple(RULES)), "lr": st.floats(1e-9, 10), "clip": st.floats(0, 10),
+        "raw": st.sampled_from([0.0, 1.0]), "gamma": st.floats(1e-9, 10), "delta": sane, "batch": st.integers(2, 99),
+    },
+)  # fmt: skip
+
+
+@given(CHANGES)
+def test_whatever_options_can_change_is_typed_so_that_it_is_read_back(fields):
+    y, changed = np.array([[1.0], [2.0]]), TINY._replace(**fields)
+    words = settings.typed(TINY, changed)
+    typed = {name.replace("-", "_"): value for name, value in re.findall(r"--([a-z-]+)(?: (?!--)(\S+))?", words)}
+    read = {name: True if name == "batch_norm" else type(OPTIONS[name])(value) for name, value in typed.items()}
+    assert settings.recipe_of(y, **{**OPTIONS, "lr": None if "optimizer" in read else TINY.lr, **read}) == changed, words
+
+
+@pytest.mark.parametrize("fields", [{"pop_art": True}, {"shift": 3.0}, {"raw": 0.5}])
+def test_what_no_option_changes_is_refused(fields):
+    with pytest.raises(ValueError, match=f"no option of minirelu diagnose makes .*{next(iter(fields))}="):
+        settings.typed(TINY, TINY._replace(**fields))
+    with pytest.raises(ValueError, match="makes batch_norm=False"):
+        settings.typed(TINY._replace(batch_norm=True), TINY)
+
+
+def test_every_field_of_a_recipe_is_typed_or_refused():
+    assert {name for fields in settings.TYPED for name in fields} == set(BASE._fields)
 
 
 @pytest.mark.parametrize(
@@ -290,8 +326,8 @@ def test_wrong_options_are_refused_by_name(option, value, words):
 
 def test_rules_go_by_every_name_that_they_have():
     y = np.array([[1.0], [2.0]])
-    for given, rule in (("heavy-ball", "heavy_ball"), ("EMA-momentum", "ema"), ("Adam", "adam")):
-        recipe = settings.recipe_of(y, **{**OPTIONS, "optimizer": given, "lr": None})
+    for name, rule in (("heavy-ball", "heavy_ball"), ("EMA-momentum", "ema"), ("Adam", "adam")):
+        recipe = settings.recipe_of(y, **{**OPTIONS, "optimizer": name, "lr": None})
         assert (recipe.optimizer, recipe.lr) == (rule, settings.usual_rate(rule))
     assert settings.recipe_of(y, **{**OPTIONS, "delta": -5.0, "clip": 0.0}).delta == -5
 
@@ -354,6 +390,47 @@ def test_the_command_on_a_csv_file_and_a_saved_net(flats):
     assert all(word in table for word in ("nothing", "biases that start at 0", "the learning rate 0.0001"))
 
 
+def test_what_is_advised_for_a_saved_net_can_be_done(flats):
+    """Every option named is one that the command takes beside --net."""
+    X, y = data.load(flats / "flats.csv", target="price")
+    nn.save(flats / "net.npz", train.train_mlp(X, y, widths=(2, 2, 2), batch=32, steps=1, seeds=[3], standardize=False).net(0))
+    options = (
+        flats / "flats.csv",
+        "--target",
+        "price",
+        "--net",
+        flats / "net.npz",
+        "--steps",
+        "1",
+        "--seeds",
+        "2",
+        "--alarm",
+        "1",
+    )
+    ill = ("--bias", "-9", "--inputs", "raw", "--gamma", "3", "--init-scale", "2", "--optimizer", "sgd")
+    advised = changes(
+        BASE.wide(2).deep(3)._replace(bias=-9.0, raw=1.0, gamma=3.0, init_scale=2.0, optimizer="sgd"), own_net=True
+    )
+    shapes = [change.option for change in advised if change.suspect == "shape"]
+    assert shapes == ["2 hidden layers where your net is defined", "layers of 32,32,32 units where your net is defined"]
+    advised = [change.option.split() for change in advised if change.suspect != "shape"]
+    assert len(advised) == 5
+    result, words = invoke(*options, *ill, *(word for option in advised for word in option))
+    assert result.exit_code == 0, words
+
+
+def test_a_narrow_saved_net_is_to_be_widened_where_it_is_defined(flats, monkeypatch):
+    X, y = data.load(flats / "flats.csv", target="price")
+    nn.save(flats / "net.npz", train.train_mlp(X, y, widths=(2, 2), batch=32, steps=1, seeds=[3], standardize=False).net(0))
+    guilty = lambda dead, tested: next((t for t in tested if t.change.suspect == "shape"), None)
+    monkeypatch.setattr("minirelu.causes.diagnose.guilty", guilty)
+    options = ("--target", "price", "--net", flats / "net.npz", "--steps", "2", "--seeds", "2", "--alarm", "0", "--bias", "-9")
+    result, words = invoke(flats / "flats.csv", *options)
+    assert result.exit_code == 0, words
+    assert "Set layers of 32,32 units where your net is defined" in words
+    assert "--widths" not in words
+
+
 def test_a_saved_nets_own_settings_are_run_again(flats):
     X, y = data.load(flats / "flats.csv", target="price")
     net = train.train_mlp(X, y, widths=(8, 6), steps=5, batch=32, seeds=[3], standardize=False, batch_norm=True).net(0)
@@ -375,7 +452,7 @@ def test_all_comparisons_together_hold_at_95_percent():
     table = data.read("sine")
     before, after = (measured(recipe, table.X, table.y, range(4), 20) for recipe in (BASE._replace(bias=-0.5), BASE))
     change = Change("the bias", "biases of 0", "--bias 0", BASE, True)
-    alone, of_ten = (_tested(change, before, after, comparisons).fewer for comparisons in (1, 10))
+    alone, of_ten = (_tested(change, before, after, BASE.widths, comparisons).fewer for comparisons in (1, 10))
     assert alone.low > -1  # no bound of shares cuts an interval off
     # Student's t with 3 degrees of freedom: its quantiles at .975 and .9975
     assert_allclose((of_ten.mean - of_ten.low) / (alone.mean - alone.low), 7.453319 / 3.182446, rtol=1e-5)

@@ -12,7 +12,7 @@ ROOT = Path(__file__).resolve().parents[1]
 PACKAGE = ROOT / "minirelu"
 
 FLOORS = {
-    **dict.fromkeys(["errors", "files", "backend"], 0),
+    **dict.fromkeys(["errors", "files", "backend", "columns", "seldom"], 0),
     **dict.fromkeys(["engine", "kernels", "products"], 1),
     "ops": 2,
     "tensor": 3,

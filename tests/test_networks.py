@@ -23,13 +23,12 @@ def test_data_that_cannot_be_had_is_named_with_the_reason(monkeypatch):
 def test_what_was_named_must_be_there_and_of_the_usual_sets_what_is(monkeypatch):
     monkeypatch.delenv("MINIRELU_DATA", raising=False)
     usual = ("sine", "airfoil")
-    names, reasons = networks.chosen(None, usual)
-    assert names == ("sine",)
-    assert "MINIRELU_DATA" in reasons["airfoil"]
-    assert networks.chosen("sine,sine", usual) == (("sine",), {})
-    for given, own in (("sine,airfoil", usual), (None, ("airfoil",))):
-        with pytest.raises(DataError, match="MINIRELU_DATA"):
-            networks.chosen(given, own)
+    assert networks.asked(None, usual) == usual
+    assert networks.asked(" sine, gaussian,sine,", usual) == ("sine", "gaussian")  # a set named twice is one
+    with pytest.raises(DataError, match=r"MINIRELU_DATA.*; there is no data set called 'nosuch'"):
+        networks.asked("sine,airfoil,nosuch", usual)
+    with pytest.raises(ValueError, match="expected names of data sets"):
+        networks.asked(" ,", usual)
 
 
 def test_collect_takes_the_runs_asked_for_and_trains_none(tmp_path):
@@ -58,9 +57,3 @@ def test_pilots_share_no_seed_with_the_results_and_are_shorter():
 
 def test_every_name_once_in_the_order_given():
     assert networks.in_order(["z", "b", "a", "b"], ["a", "c", "b"]) == ["a", "b", "z"]
-
-
-def test_a_data_set_named_twice_is_one():
-    assert networks.named("sine, airfoil,sine,", ()) == ("sine", "airfoil")
-    with pytest.raises(ValueError, match="expected names of data sets"):
-        networks.named(" ,", ("sine",))

@@ -122,6 +122,22 @@ def test_bad_input_is_refused_before_anything_runs(arguments, text):
     assert text in result.output.replace("\n", " ")
 
 
+@pytest.mark.parametrize("name", reproduce.NETWORKS)
+def test_data_that_is_named_must_be_there_before_anything_runs(name, tmp_path, monkeypatch):
+    monkeypatch.setattr("minirelu.experiments.networks.sweep.run", None)
+    monkeypatch.setattr(fig2, "run", None)
+    result = invoke("fig2", name, "--data", "diabetes,nosuch", "--out", str(tmp_path / "out"))
+    assert result.exit_code == 2, result.output
+    assert "there is no data set called 'nosuch'" in result.output.replace("\n", " ")
+    assert not (tmp_path / "out").exists()
+
+
+def test_of_the_usual_data_sets_those_that_are_there_will_do(monkeypatch):
+    monkeypatch.delenv("MINIRELU_DATA", raising=False)
+    for name, module in reproduce.NETWORKS.items():
+        assert reproduce.sized(name, True, None).data == module.QUICK.data
+
+
 def test_ctrl_c_is_one_sentence(monkeypatch, tmp_path):
     def interrupted(*_):
         raise KeyboardInterrupt

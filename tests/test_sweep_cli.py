@@ -51,7 +51,8 @@ def test_run_status_show_and_export():
     assert status == 0, words
     assert "Sweep 24 runs; 0 are in runs already, 24 are left to do." in words
     assert re.search(
-        r"100 %, 24 of 24 runs, dead \d+ %, error \S+, \S+ runs/s Done: 24 runs in 0 s. Look at them: minirelu sweep show runs",
+        r"100 %, 24 of 24 runs, dead \d+ %, error \S+, \S+ runs/s "
+        r"Done: 24 runs in \d+ s. Look at them: minirelu sweep show runs",
         words,
     )
     assert "24 are in runs already, 0 are left to do" in invoke("--workers", "1", "--out", "runs", "grid.toml")[1]

@@ -9,9 +9,8 @@ from rich.console import Console
 from rich.table import Table
 from typer.testing import CliRunner
 
-from minirelu import cli, terminal
+from minirelu import cli, seldom, terminal
 from minirelu.errors import BackendUnavailableError
-from minirelu.experiments import sweeps
 
 BRACKETS = "prices[eur] of [/b] in [red]"
 
@@ -92,7 +91,7 @@ def test_the_help_shows_the_defaults():
 
 def test_progress_without_a_terminal_is_a_line_now_and_then_and_at_the_end(monkeypatch):
     now = [0.0]
-    monkeypatch.setattr(sweeps.time, "monotonic", lambda: now[0])
+    monkeypatch.setattr(seldom.time, "monotonic", lambda: now[0])
 
     def run(console):
         with terminal.progress(console) as show:

@@ -22,7 +22,7 @@ import numpy as np
 
 from ..estimates import Estimate, error_estimate, estimate
 from ..sweep.axes import INITS
-from .compare import compared
+from .compare import compared, resolution
 from .recipe import Recipe
 from .settings import listed, typed, usual_rate
 from .training import Outcome, measured
@@ -33,7 +33,9 @@ SHALLOW, WIDE = 2, 32
 
 
 class Change(NamedTuple):
-    """A suspect, in words, with the options that take it away; `unusual`: it departs from what is recommended."""
+    """A suspect, in words, with the options (or whatever is to be set) that take it away; `unusual`: it departs from what is
+    recommended.
+    """
 
     suspect: str
     words: str
@@ -72,14 +74,18 @@ class Diagnosis(NamedTuple):
         return self.dead.n > 0 and self.dead.mean > self.alarm
 
 
-def changes(recipe: Recipe) -> list[Change]:
-    """The suspects of a recipe, each with itself alone changed; what a change would leave as it is is no suspect."""
+def changes(recipe: Recipe, own_net: bool = False) -> list[Change]:
+    """The suspects of a recipe, each with itself alone changed; what a change would leave as it is is no suspect.
+
+    The widths of a user's `own_net` are no option: they are set where the net is defined.
+    """
     found = []
 
     def suspect(name: str, words: str, unusual: bool = True, **fields: object) -> None:
         changed = recipe._replace(**fields)  # type: ignore[arg-type]
         if changed != recipe:
-            found.append(Change(name, words, typed(recipe, changed), changed, unusual))
+            option = f"{words} where your net is defined" if own_net and "widths" in fields else typed(recipe, changed)
+            found.append(Change(name, words, option, changed, unusual))
 
     odd = recipe.init not in INITS or recipe.init_scale != 1 or recipe.negative != 0.5
     usual = usual_rate(recipe.optimizer)
@@ -105,15 +111,16 @@ def diagnose(
     seeds: Sequence[int],
     alarm: float = ALARM,
     on_progress: Callable[[int, int], object] = lambda done, total: None,
+    own_net: bool = False,
 ) -> Diagnosis:
     """Train `recipe` on raw columns X (N, I), y (N, 1), and again with every change, all from the same seeds.
 
-    Nothing is changed where the worst layer has at most `alarm` silent units on average. Raises `ValueError` for fewer than 2
-    seeds, and for settings as `train.train_mlp` does.
+    Nothing is changed where the worst layer has at most `alarm` silent units on average. `own_net`: the widths are those of a
+    net of the user's (`changes`). Raises `ValueError` for fewer than 2 seeds, and as `measured` does.
     """
     if len(seeds) < 2:
         raise ValueError(f"diagnose was given {len(seeds)} seed(s); an interval needs at least 2, and 5 tell more")
-    suspects = changes(recipe)
+    suspects = changes(recipe, own_net)
     on_progress(0, len(suspects) + 1)
     run = partial(measured, X=X, y=y, seeds=seeds, steps=steps, ranked=False)
     before = run(recipe)
@@ -123,7 +130,7 @@ def diagnose(
         return found
     tested = []
     for k, change in enumerate(suspects):
-        tested.append(_tested(change, before, run(change.recipe), len(suspects)))
+        tested.append(_tested(change, before, run(change.recipe), recipe.widths, len(suspects)))
         on_progress(k + 2, len(suspects) + 1)
     return found._replace(tested=tuple(tested), cause=guilty(found.dead, tested))
 
@@ -132,18 +139,18 @@ def _begun(recipe: Recipe, of: Outcome, alarm: float) -> Diagnosis:
     fine = of.only(of.finite)
     worst, died = fine.worst_layer()
     layer = int(np.bincount(worst).argmax()) if len(worst) else 0
-    dead, since = (estimate(kind, 0, 1, resolution=1 / max(recipe.widths)) for kind in (fine.worst, died))
+    step = resolution(fine.dead, recipe.widths)
+    dead, since = (estimate(kind, 0, 1, resolution=step) for kind in (fine.worst, died))
     diverged = int((~of.finite).sum())
     return Diagnosis(recipe, layer + 1, dead, since, error_estimate(fine.error[:, -1]), diverged, (), None, alarm)
 
 
-def _tested(change: Change, before: Outcome, after: Outcome, comparisons: int) -> Trial:
-    both = before.finite & after.finite
-    step = 1 / max(change.recipe.widths)
+def _tested(change: Change, before: Outcome, after: Outcome, widths: tuple[int, ...], comparisons: int) -> Trial:
+    both, changed = before.finite & after.finite, change.recipe.widths
     return Trial(
         change,
-        estimate(after.worst[both], 0, 1, resolution=step),
-        compared(before, after, step, comparisons).fewer,
+        estimate(after.worst[both], 0, 1, resolution=resolution(after.dead[both], changed)),
+        compared(before, after, (widths, changed), comparisons).fewer,
         error_estimate(after.error[both, -1]),
     )
 

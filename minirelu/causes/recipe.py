@@ -1,6 +1,6 @@
 """One training, described by the things that textbooks blame for dead units; and the data and first weights it begins with.
 
-- `Recipe`: everything that a training is named by, besides its data, seed and length. `BASE` is a healthy one.
+- `Recipe`: everything that a training is named by, besides its data, seed and length. `BASE` is a healthy one. `check(recipe)`.
 - `prepared(recipe, table)`: the inputs that the net sees. `Draw(recipe)`: its initialiser.
 
 A cause is a change of one field of a recipe, and so is a remedy (cases.py). The base is PyTorch's default initialisation and
@@ -10,13 +10,18 @@ initialisation does; three times Adam's usual rate, so that what takes 60,000 st
 
 from __future__ import annotations
 
+import math
+from numbers import Real
 from typing import Any, NamedTuple
 
 import numpy as np
 
 from .. import init
 from ..data import moments, standardised
-from ..errors import ShapeError
+from ..data.table import nearest
+from ..errors import ShapeError, whole
+from ..kernels.optimiser_step import RULES
+from ..nn import ACTIVATIONS
 
 
 class Recipe(NamedTuple):
@@ -59,6 +64,21 @@ class Recipe(NamedTuple):
 
 
 BASE = Recipe()
+
+
+def check(recipe: Recipe) -> None:
+    """Raise `ValueError` or `TypeError` for fields that would otherwise do, without a word, something else than they say."""
+    for name, known in (("activation", ACTIVATIONS), ("optimizer", tuple(RULES))):
+        value = getattr(recipe, name)
+        if value not in known:
+            near = nearest(value, known) if isinstance(value, str) else ""
+            raise ValueError(f"{name} was given {value!r}{near}; expected one of {', '.join(known)}")
+    for name in ("batch_norm", "pop_art"):
+        if not isinstance(value := getattr(recipe, name), bool):
+            raise TypeError(f"{name} was given {value!r}; expected True or False")
+    whole("batch", recipe.batch, 2 if recipe.batch_norm else 1)
+    if not (isinstance(recipe.clip, Real) and 0 <= recipe.clip < math.inf):
+        raise ValueError(f"clip was given {recipe.clip!r}; expected a finite number, 0 (for any norm) or above")
 
 
 def prepared(recipe: Recipe, X: np.ndarray) -> np.ndarray:

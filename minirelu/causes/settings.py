@@ -2,7 +2,7 @@
 
 - `recipe_of(...)`: a `Recipe`, or `ValueError` with a sentence.
 - `usual_rate(rule)`: the learning rate of an optimiser where none is given.
-- `typed(recipe, changed)`: the options that make one recipe the other.
+- `typed(recipe, changed)`: the options that make one recipe the other, or `ValueError` where none do.
 """
 
 from __future__ import annotations
@@ -124,21 +124,49 @@ def listed(widths: Sequence[int]) -> str:
 
 
 def _drawn(recipe: Recipe) -> str:
-    kind = f"constant:{recipe.constant:g}" if recipe.init == "constant" else recipe.init
-    return f"--init {kind} --init-scale {recipe.init_scale:g} --negative {recipe.negative:g}"
+    kind = f"constant:{_number(recipe.constant)}" if recipe.init == "constant" else recipe.init
+    return f"--init {kind} --init-scale {_number(recipe.init_scale)} --negative {_number(recipe.negative)}"
 
 
-TYPED: dict[tuple[str, ...], Callable[[Recipe], str]] = {  # fields of a recipe that belong together: their options
+def _inputs(recipe: Recipe) -> str | None:
+    return f"--inputs {SCALINGS[int(recipe.raw)]}" if recipe.raw in (0, 1) and not recipe.shift else None
+
+
+def _targets(recipe: Recipe) -> str:
+    return f"--targets standard --gamma {_number(recipe.gamma)} --delta {_number(recipe.delta)}"
+
+
+def _number(x: float) -> str:
+    """As short as it can be read back."""
+    return f"{x:g}" if float(f"{x:g}") == x else repr(float(x))
+
+
+TYPED: dict[tuple[str, ...], Callable[[Recipe], str | None]] = {  # fields that belong together: their options, or None
     ("init", "constant", "init_scale", "negative"): _drawn,
-    ("bias",): lambda recipe: f"--bias {recipe.bias:g}",
-    ("lr",): lambda recipe: f"--lr {recipe.lr:g}",
-    ("raw", "shift"): lambda recipe: f"--inputs {'raw' if recipe.raw else 'standard'}",
-    ("gamma", "delta"): lambda recipe: f"--targets standard --gamma {recipe.gamma:g} --delta {recipe.delta:g}",
+    ("bias",): lambda recipe: f"--bias {_number(recipe.bias)}",
+    ("optimizer",): lambda recipe: f"--optimizer {recipe.optimizer}",
+    ("lr", "optimizer"): lambda recipe: f"--lr {_number(recipe.lr)}",  # without it, each optimiser has its own
+    ("clip",): lambda recipe: f"--clip {_number(recipe.clip)}",
+    ("batch",): lambda recipe: f"--batch {recipe.batch}",
+    ("raw", "shift"): _inputs,
+    ("gamma", "delta"): _targets,
+    ("pop_art",): lambda recipe: None,
     ("widths",): lambda recipe: f"--widths {listed(recipe.widths)}",
+    ("activation",): lambda recipe: f"--activation {recipe.activation}",
+    ("batch_norm",): lambda recipe: "--batch-norm" if recipe.batch_norm else None,
 }
 
 
 def typed(recipe: Recipe, changed: Recipe) -> str:
-    """What to type after the options of `recipe`, to get `changed`: the options of all fields that differ."""
+    """What to type after the options of `recipe`, to get `changed`: the options of all fields that differ.
+
+    Raises `ValueError` for a change that no option makes.
+    """
     differing = {name for name in Recipe._fields if getattr(recipe, name) != getattr(changed, name)}
-    return " ".join(words(changed) for fields, words in TYPED.items() if differing & set(fields))
+    said = {fields: words(changed) for fields, words in TYPED.items() if differing & set(fields)}
+    for fields in (fields for fields, words in said.items() if words is None):
+        given = ", ".join(f"{name}={getattr(changed, name)!r}" for name in fields)
+        raise ValueError(
+            f"no option of minirelu diagnose makes {given}; expected one of the fields that it has; train it in Python"
+        )
+    return " ".join(words for words in said.values() if words)

@@ -19,7 +19,7 @@ from ..data import standardised
 from ..train.nets import rebuilt
 from ..train.settings import check_targets
 from .measures import effective_rank, hidden, silent
-from .recipe import Draw, Recipe, prepared
+from .recipe import Draw, Recipe, check, prepared
 from .with_engine import Training
 
 POINTS = 40  # measurements on the way
@@ -65,9 +65,10 @@ def measured(recipe: Recipe, X: np.ndarray, y: np.ndarray, seeds: Sequence[int],
     """Train a net a seed on raw columns X (N, I) and y (N, 1) for `steps` steps, and measure it on all rows on the way.
 
     The effective rank, which takes a singular value decomposition a seed, is that of every k-th row, so many that there are
-    at most 4096, and left out where it is not `ranked`. Raises `ValueError` for settings that make no sense, as
-    `train.train_mlp` does.
+    at most 4096, and left out where it is not `ranked`. Raises `ValueError` or `TypeError` for settings that
+    make no sense, as `train.train_mlp` does.
     """
+    check(recipe)
     x, target = prepared(recipe, X), standardised(y)[0][:, 0]
     run = _on_engine if on_engine(recipe) else _on_kernel
     return run(recipe._replace(batch=min(recipe.batch, len(x))), x, target, list(seeds), steps, ranked)

@@ -19,6 +19,7 @@ import os
 
 import numpy as np
 
+from ..columns import constant
 from ..errors import DataError, ShapeError
 from .table import Table, nearest
 
@@ -78,11 +79,11 @@ def standardised(train: np.ndarray, *more: np.ndarray) -> tuple[np.ndarray, ...]
 
 
 def moments(columns: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Mean and standard deviation of every column of (N, K), each (K,); the latter is 0 where it is rounding error alone."""
+    """Mean and standard deviation of every column of (N, K), each (K,); the latter is 0 where the column is `constant`."""
     exponent = _exponent(columns)
     columns = np.ldexp(columns, exponent)
     mean, spread = columns.mean(axis=0), columns.std(axis=0)
-    spread = np.where(spread <= 10 * np.finfo(float).eps * np.abs(columns).max(axis=0, initial=0.0), 0.0, spread)
+    spread = np.where(constant(mean, spread, len(columns)), 0.0, spread)
     return np.ldexp(mean, -exponent), np.ldexp(spread, -exponent)
 
 

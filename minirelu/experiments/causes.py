@@ -68,14 +68,14 @@ class Row(NamedTuple):
 # ---------------------------------------------------------------------------------------------------------- trainings
 
 
-def _checksums(size: Size) -> list[tuple[str, str]]:
-    """(name, checksum) of every data set. Raises `DataError` for one that cannot be read."""
-    return [(name, data_sets.read(name).checksum()) for name in size.data]
+def checksums(size: Size) -> dict[str, str]:
+    """{name: checksum} of every data set. Raises `DataError` for one that cannot be read."""
+    return {name: data_sets.read(name).checksum() for name in size.data}
 
 
-def cause_tasks(size: Size) -> Iterator[tuple[str, str, str, Task]]:
-    """(cause, rule, dose, task): every cause at every dose, under both optimisers."""
-    for data, numbers in _checksums(size):
+def cause_tasks(size: Size, sums: dict[str, str]) -> Iterator[tuple[str, str, str, Task]]:
+    """(cause, rule, dose, task): every cause at every dose, under both optimisers, on the data sets with these `checksums`."""
+    for data, numbers in sums.items():
         for rule, change in RULES.items():
             for cause in cases.CAUSES:
                 for dose in cause.doses:
@@ -83,9 +83,9 @@ def cause_tasks(size: Size) -> Iterator[tuple[str, str, str, Task]]:
                     yield cause.key, rule, dose.label, task
 
 
-def remedy_tasks(size: Size) -> Iterator[tuple[str, str, str, Task]]:
+def remedy_tasks(size: Size, sums: dict[str, str]) -> Iterator[tuple[str, str, str, Task]]:
     """(cause, remedy, dose, task): none and every remedy against every cause at its lethal dose, under Adam."""
-    for data, numbers in _checksums(size):
+    for data, numbers in sums.items():
         for cause in cases.CAUSES:
             for remedy in (cases.NONE, *cases.REMEDIES):
                 task = Task(data, numbers, remedy.change(cause.dose.recipe), size.seeds, size.steps * cause.length)
@@ -94,8 +94,9 @@ def remedy_tasks(size: Size) -> Iterator[tuple[str, str, str, Task]]:
 
 def train(folder: Path, size: Size, workers: int, on_progress: OnProgress, remedies: bool = True) -> None:
     """Train what is not in `folder` yet. Raises `DataError` for data that cannot be read, `StoreError` for a failure."""
-    wanted = [task for *_, task in cause_tasks(size)]
-    train_tasks(wanted + [task for *_, task in remedy_tasks(size)] * remedies, folder, workers, on_progress)
+    sums = checksums(size)
+    wanted = [task for *_, task in cause_tasks(size, sums)]
+    train_tasks(wanted + [task for *_, task in remedy_tasks(size, sums)] * remedies, folder, workers, on_progress)
 
 
 def collect(folder: Path, size: Size) -> list[Row]:
@@ -103,15 +104,15 @@ def collect(folder: Path, size: Size) -> list[Row]:
 
     Raises `DataError` for data that cannot be read.
     """
-    rows, known = [], {}
-    for data, numbers in _checksums(size):
+    rows, known, sums = [], {}, checksums(size)
+    for data, numbers in sums.items():
         base = found(Task(data, numbers, BASE, size.seeds, size.steps), folder)
         if base is not None:
             known[data] = goal(base)
-    for cause, rule, dose, task in cause_tasks(size):
+    for cause, rule, dose, task in cause_tasks(size, sums):
         rows += _row(task, folder, known, cause=cause, rule=rule, dose=dose, remedy="none")
     without = None
-    for cause, remedy, dose, task in remedy_tasks(size):
+    for cause, remedy, dose, task in remedy_tasks(size, sums):
         if remedy == "none":
             without = found(task, folder)
         else:
@@ -129,21 +130,21 @@ def _row(task: Task, folder: Path, goals: dict[str, float], without: Outcome | N
     of = found(task, folder)
     if of is None or task.data not in goals:
         return []
-    return [judged(of, goals[task.data], 1 / max(task.recipe.widths), without, data=task.data, **names)]
+    return [judged(of, goals[task.data], task.recipe.widths, without, data=task.data, **names)]
 
 
-def judged(of: Outcome, goal: float, resolution: float, without: Outcome | None = None, **names: str) -> Row:
-    """The row of an outcome, whose shares come in steps of `resolution`; of a remedy, also against that of the same seeds
-    `without` it. `names`: the row's first fields.
+def judged(of: Outcome, goal: float, widths: tuple[int, ...], without: Outcome | None = None, **names: str) -> Row:
+    """The row of an outcome of nets with these `widths`; of a remedy, also against that of the same seeds `without` it, which
+    changes no width. `names`: the row's first fields.
     """
     own = of.only(of.finite)
-    share = lambda values: estimate(values, 0, 1, resolution=resolution)
+    share = lambda values, worst: estimate(values, 0, 1, resolution=compare.resolution(worst, widths))
     took = steps_to(own.step, own.error, goal)
     last = int(of.step[-1])
-    against = compare.NONE if without is None else compare.compared(without, of, resolution, len(cases.REMEDIES))
+    against = compare.NONE if without is None else compare.compared(without, of, (widths, widths), len(cases.REMEDIES))
     return Row(
         **names, n=len(own.worst), diverged=len(of.worst) - len(own.worst),
-        born=share(of.born.max(axis=1)), dead=share(own.worst), died=share(own.worst_layer()[1]),
+        born=share(of.born.max(axis=1), of.born), dead=share(own.worst, own.dead), died=share(own.worst_layer()[1], own.dead),
         rank=estimate(own.rank, 0), error=error_estimate(own.error[:, -1]),
         steps=estimate(np.minimum(took, last), 0, last), never=int(np.isinf(took).sum()),
         fewer=against.fewer, fit=against.fit,

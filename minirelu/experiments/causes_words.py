@@ -19,7 +19,7 @@ from .causes import KILLS, RULES, Row, dosed, doses, hardly_kills, killing, kill
 from .verdicts import IN_PART, NOT_REPRODUCED, REPRODUCED, Claim, Finding, not_run
 
 RULE_NAMES = {"adam": "Adam", "sgd": "SGD"}
-CAUSE_HEADS = ("cause", "kills from", "dead, worst layer", "of it since birth", "rank", "error", "steps to goal", "n")
+CAUSE_HEADS = ("cause", "kills from", "dead, worst layer", "of it alive at birth", "rank", "error", "steps to goal", "n")
 
 
 def sets(rows: Sequence[Row]) -> str:
@@ -168,7 +168,7 @@ def _found(claim: Claim, own: Sequence[Row]) -> Finding:
     if not dosed(own):
         return not_run(claim, f"no net stayed finite{also}" if lost else "not trained in this size")
     most = killing(own) or max(dosed(own), key=lambda row: row.dead.mean)
-    words = f"{share(most.dead)} at {most.dose}, of it {share(most.died)} since birth{also}"
+    words = f"{share(most.dead)} at {most.dose}, of it {share(most.died)} alive at birth{also}"
     verdicts = {True: REPRODUCED, False: NOT_REPRODUCED, None: IN_PART}
     return Finding(claim, words, most.n, verdicts[kills(own)])
 

@@ -1,6 +1,8 @@
 """What the experiments on trained nets have in common: how large they are, which data there is, and their runs.
 
-- `Size`: data sets, seeds, steps. `present(names)`: those that can be read, and why the others cannot.
+- `Size`: data sets, seeds, steps.
+- `asked(--data, usual)`: the data sets of a command: what is named must be there, of the usual ones what is.
+- `present(names)`: those that can be read, and why the others cannot; `needed(names)`: at least one of them.
 - `train(grid, folder)`: what of a grid is not in the folder yet, through a sweep. `collect(grid, folder)`: what is there.
   `expected(grid, folder)`: how long the former will take, by the cost model.
 - `tuning`, `tuned`: learning rates chosen by the fit of shorter runs with seeds of their own.
@@ -56,27 +58,20 @@ class Size(NamedTuple):
     steps: int
 
 
-def named(given: str | None, usual: tuple[str, ...]) -> tuple[str, ...]:
-    """The data sets of an option `--data`, which are separated by commas; `usual` without it. Raises `ValueError` for none."""
-    names = usual if given is None else tuple(part.strip() for part in given.split(",") if part.strip())
+def asked(given: str | None, usual: tuple[str, ...]) -> tuple[str, ...]:
+    """The data sets of an option `--data`, which are separated by commas; `usual` without it, whether they are there or not.
+
+    Raises `ValueError` if none is named, and `DataError` if one is named that cannot be read.
+    """
+    if given is None:
+        return usual
+    names = tuple(dict.fromkeys(part.strip() for part in given.split(",") if part.strip()))  # twice the same is not two
     if not names:
         raise ValueError(f"--data was given {given!r}; expected names of data sets separated by commas")
-    return tuple(dict.fromkeys(names))  # twice the same numbers are not two experiments
-
-
-def chosen(given: str | None, usual: tuple[str, ...]) -> tuple[tuple[str, ...], dict[str, str]]:
-    """The data sets of an option `--data`, all of them; without it those of `usual` that can be read, and why others cannot.
-
-    Raises `DataError` for a set that was named and cannot be read, and if there is none.
-    """
-    there, reasons = present(named(given, usual))
-    if reasons and (given is not None or not there):
+    _, reasons = present(names)
+    if reasons:
         raise DataError("; ".join(reasons.values()))
-    return tuple(there), reasons
-
-
-class NothingToTrainError(DataError):
-    """None of the data sets asked for can be read."""
+    return names
 
 
 def present(names: Iterable[str]) -> tuple[list[str], dict[str, str]]:
@@ -92,10 +87,10 @@ def present(names: Iterable[str]) -> tuple[list[str], dict[str, str]]:
 
 
 def needed(names: Iterable[str]) -> list[str]:
-    """Those that can be read; `NothingToTrainError` with every reason if there is none."""
+    """Those that can be read; raises `DataError` with every reason if there is none."""
     there, reasons = present(names)
     if not there:
-        raise NothingToTrainError("; ".join(reasons.values()))
+        raise DataError("; ".join(reasons.values()))
     return there
 
 

@@ -46,7 +46,8 @@ def check_given(names: Sequence[str], **given: Any) -> None:
 def sized(name: str, quick: bool, data: str | None, **given: Any) -> Any:
     """An experiment's full or quick size with what was given (not None) instead of its own; None for a figure without nets.
 
-    Raises `ValueError` for an empty list of data, and for a setting that the experiment does not leave open.
+    Raises `ValueError` for an empty list of data, and for a setting that the experiment does not leave open; `DataError` for
+    data that was named and cannot be read.
     """
     if name in FIGURES:
         return None
@@ -55,7 +56,7 @@ def sized(name: str, quick: bool, data: str | None, **given: Any) -> Any:
     for key in given:
         if key not in own._fields:
             raise ValueError(f"--{key.replace('_', '-')} was given, but {name} has the paper's; leave it out")
-    return own._replace(data=networks.named(data, own.data), **given)
+    return own._replace(data=networks.asked(data, own.data), **given)
 
 
 def predicted(name: str, folder: Path, size: Any) -> float:

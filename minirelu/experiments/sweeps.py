@@ -12,7 +12,6 @@ import math
 import multiprocessing
 import signal
 import threading
-import time
 import warnings
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor
@@ -30,6 +29,7 @@ from rich.table import Table
 from ..data.table import nearest
 from ..estimates import Estimate, error_estimate, estimate
 from ..files import write_atomically
+from ..seldom import seldom
 from ..sweep import Progress, Status
 from ..sweep.grid import Run
 from .figures import MARKERS, draw_line, plain, style, times
@@ -38,7 +38,6 @@ from .screen import interval, letter, short
 if TYPE_CHECKING:
     from polars import DataFrame
 
-PLAIN_EVERY = 10.0  # seconds between two plain lines
 NEEDED = (*Run._fields, "dead_share", "mse")  # columns of what is shown
 DRAWN = 12  # lines of a figure, at most
 
@@ -67,20 +66,6 @@ def _plainly(console: Console) -> Callable[[Progress], None]:
             console.print(f"{100 * p.done / p.runs:.0f} %, {_said(p)}", highlight=False, soft_wrap=True)
 
     return show
-
-
-def seldom() -> Callable[[bool], bool]:
-    """Says whether a line is due: after `PLAIN_EVERY` seconds without one, and wherever it is told that something ended."""
-    last = time.monotonic()
-
-    def due(ended: bool) -> bool:
-        nonlocal last
-        if not ended and time.monotonic() - last < PLAIN_EVERY:
-            return False
-        last = time.monotonic()
-        return True
-
-    return due
 
 
 def _said(p: Progress) -> str:
