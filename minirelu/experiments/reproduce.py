@@ -4,8 +4,8 @@ A figure is a module with `run(workers, on_progress)`, which gives its numbers a
 matplotlib figure, and `sentences(columns)`, which says what came out. A new one is a new line in `FIGURES`.
 
 An experiment that trains nets has `train(folder, size, workers, on_progress)` and `collect(folder, size)` in place of `run`,
-`planned(size)` for the cost model, the sizes `FULL` and `QUICK`, and `findings(columns, reasons)`. A new one is a new line in
-`NETWORKS`, and one in `report.NETS`.
+`planned(size)` for the cost model, the sizes `FULL` and `QUICK`, and `findings(columns, reasons)`; what it trains outside the
+sweep, if anything, `besides(folder, size)` tells the model. A new one is a new line in `NETWORKS`, and one in `report.NETS`.
 """
 
 from __future__ import annotations
@@ -60,7 +60,11 @@ def sized(name: str, quick: bool, data: str | None, **given: Any) -> Any:
 
 def predicted(name: str, folder: Path, size: Any) -> float:
     """Seconds on one idle core that the cost model expects of an experiment on nets, less what is in `folder`; else 0."""
-    return networks.expected(NETWORKS[name].planned(size), folder) if name in NETWORKS else 0.0
+    if name not in NETWORKS:
+        return 0.0
+    module = NETWORKS[name]
+    besides = module.besides(folder, size) if hasattr(module, "besides") else 0.0
+    return networks.expected(module.planned(size), folder) + besides
 
 
 def save(name: str, figure: Any, columns: dict[str, Any], folder: Path) -> list[Path]:
