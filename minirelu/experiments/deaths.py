@@ -128,6 +128,7 @@ def _look(axes: Any) -> None:
     plain(axes, "step")
     axes.set_ylim(-0.04, 1.04)
     axes.set_xscale("symlog", linthresh=100)
+    axes.set_xlim(left=0)
 
 
 # ------------------------------------------------------------------------------------------------------------- words
