@@ -104,7 +104,9 @@ def test_layers_are_in_the_order_of_their_deaths():
 
 def test_no_layer_is_first_without_an_interval_that_says_so():
     times = [np.array([100.0, 900, 120, 880]), np.array([800.0, 150, 870, 190]), np.array([1500.0, 1550, 1600, 1650])]
-    assert deaths.order(times) == ([1, 2, 3], [False, True])
+    assert deaths.order([*times[:2], times[2] + 1000]) == ([1, 2, 3], [False, True])
+    chain = [np.zeros(4), np.full(4, 20.0), np.array([0.0, 0, 60, 60])]  # 1 before 2, and 3 before neither nor after
+    assert deaths.order(chain) == ([1, 2, 3], [False, False])
     paired = np.array([100.0, 600, 1100, 1600])  # intervals of the means overlap, that of the difference is clear
     assert deaths.order([paired + np.array([20, 22, 24, 22]), paired]) == ([2, 1], [True])
     assert deaths.order([np.array([5.0, 5.0])] * 2) == ([1, 2], [False])

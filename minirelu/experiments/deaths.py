@@ -13,7 +13,7 @@ Layers are compared net by net, by their mean first-death times, which exist als
 from __future__ import annotations
 
 from collections.abc import Sequence
-from itertools import pairwise
+from itertools import combinations
 from typing import Any
 
 import numpy as np
@@ -85,15 +85,17 @@ def of_nets(columns: Columns, own: np.ndarray, name: str) -> np.ndarray:
 
 
 def order(times: Sequence[np.ndarray]) -> tuple[list[int], list[bool]]:
-    """Layers (from 1) by the mean over nets of their `times` (nets,), and whether each is clearly before the next.
+    """Layers (from 1) by the mean over nets of their `times` (nets,); for each but the last, whether it and all before it are
+    clearly before all after it.
 
-    That is if the interval of the difference, net by net, is below 0; at level 1 − .05/m for the m pairs of layers there are
-    (Bonferroni), as it is the times that say which pairs are looked at.
+    One is clearly before another if the interval of the difference, net by net, is below 0: at level 1 − .05/m for the m pairs
+    of layers that there are (Bonferroni), as it is the times that say which pairs are looked at.
     """
     found = sorted(range(len(times)), key=lambda k: (np.mean(times[k]), k))
     level = 1 - 0.05 / max(len(times) * (len(times) - 1) // 2, 1)
-    apart = [estimate(times[a] - times[b], level=level, resolution=1) for a, b in pairwise(found)]
-    return [k + 1 for k in found], [e.high < 0 for e in apart]
+    clear = {(a, b): estimate(times[a] - times[b], level=level, resolution=1).high < 0 for a, b in combinations(found, 2)}
+    apart = [all(clear[a, b] for a in found[:k] for b in found[k:]) for k in range(1, len(found))]
+    return [k + 1 for k in found], apart
 
 
 # ------------------------------------------------------------------------------------------------------------ figure
