@@ -5,7 +5,7 @@ import pytest
 from reproducing import reproduced
 
 from minirelu import data, optim, train
-from minirelu.experiments import momentum
+from minirelu.experiments import momentum, networks, reproduce
 from minirelu.experiments.networks import Size
 from minirelu.tensor import Tensor
 
@@ -52,14 +52,6 @@ def test_an_interval_that_reaches_over_the_bound_is_in_part():
     e = momentum.difference(columns, "airfoil", "SGD")
     assert e.low < momentum.MATTERS < e.mean
     assert verdicts(columns) == ["in part", "in part"]
-
-
-def test_curves_have_every_step_once_and_every_net_counts_once():
-    units = {"net": np.array([0, 0, 1, 1]), "died": np.array([0, -1, 3, -1]), "dead": np.array([True, False, True, False])}
-    course = momentum.survival.Course("sine", "sgd", 0.1, 0.0, momentum.SMALL, seeds=2, steps=5, width=2)
-    curves = momentum._curves(course, units)
-    assert curves["step"].tolist() == [0, 1, 2, 3, 4, 5] * 2
-    assert curves["alive"].tolist() == [0.5] * 6 + [1.0] * 3 + [0.5] * 3
 
 
 def test_what_was_not_run_has_a_reason():
@@ -123,7 +115,8 @@ def short(tmp_path_factory):
 def test_the_command_trains_draws_and_speaks(short):
     _, output = short
     assert all(f"sine, {arm.name}: " in output for arm in momentum.ARMS)
-    assert "not yet dead at step 0" in output
+    assert output.count("not yet dead at step 0") == len(momentum.WATCHED)
+    assert all(f"sine, {arm}, 4 layers, γ = 1e-4, n = 2 nets; layer by layer: born dead" in output for arm in momentum.DEEP)
 
 
 def test_resuming_trains_nothing_and_the_grid_is_whole(short, monkeypatch):
@@ -138,8 +131,43 @@ def test_resuming_trains_nothing_and_the_grid_is_whole(short, monkeypatch):
     for arm in momentum.ARMS:
         for gamma in (momentum.SMALL, momentum.LARGE):
             assert sorted(momentum.at(columns, "sine", arm.name, gamma)) == [0, 1]
-    assert set(columns["arm"][~runs]) == set(momentum.WATCHED)
     assert set(columns["gamma"][~runs]) == {momentum.SMALL}
+    assert {*zip(columns["layer"][runs], columns["depth"][runs], strict=True)} == {(0, 1)}
+    deep = columns["depth"] == 4
+    assert set(columns["arm"][~runs & ~deep]) == set(momentum.WATCHED)
+    assert set(columns["arm"][deep]) == set(momentum.DEEP)
+    for arm in momentum.WATCHED:
+        own = ~runs & (columns["arm"] == arm)
+        seen = [*zip(*(columns[name][own] for name in ("depth", "layer", "seed", "step")), strict=True)]
+        assert len(seen) == len(set(seen))
+        assert {layer for depth, layer, *_ in seen if depth == 4} == ({1, 2, 3, 4} if arm in momentum.DEEP else set())
+
+
+def test_the_figure_has_a_row_more_for_each_rule_of_deep_nets(short):
+    out, _ = short
+    columns = momentum.collect(out / "runs", Size(("sine",), 2, 30))
+    rows = [[line.get_label() for line in axes.lines] for axes in momentum.draw(columns).axes]
+    assert rows[2] == list(momentum.WATCHED)
+    assert rows[3:] == [[f"layer {k}" for k in (1, 2, 3, 4)]] * 2
+    shallow = columns["depth"] == 1
+    assert len(momentum.draw({name: column[shallow] for name, column in columns.items()}).axes) == 3
+
+
+def test_the_cost_model_counts_what_is_watched_until_it_is_there(short, tmp_path, monkeypatch):
+    monkeypatch.delenv("MINIRELU_DATA", raising=False)
+    out, _ = short
+    size = Size(("sine", "airfoil"), 2, 30)  # the latter is not there
+    assert reproduce.predicted("momentum", out / "runs", size) == 0
+    alone = networks.expected(momentum.planned(size), tmp_path)
+    assert reproduce.predicted("momentum", tmp_path, size) > 1.5 * alone
+    assert reproduce.predicted("momentum", tmp_path, Size(("airfoil",), 2, 30)) == 0
+    assert reproduce.predicted("fig3", tmp_path, None) == 0
+
+
+@pytest.mark.parametrize(("steps", "deep"), [(30, 30), (4000, 500), (10_000, 10_000), (250_000, 40_000)])
+def test_deep_nets_are_trained_for_fewer_steps(steps, deep):
+    courses = [c for _, c in momentum._courses(Size(("airfoil",), 2, steps), {}) if c.depth == momentum.DEPTH]
+    assert [(c.steps, c.beta, c.lr) for c in courses] == [(deep, 0.0, 1e-3), (deep, 0.9, 1e-3)]
 
 
 def test_a_damaged_file_of_survival_is_left_out_not_trained_again(short, monkeypatch):
@@ -154,4 +182,6 @@ def test_a_damaged_file_of_survival_is_left_out_not_trained_again(short, monkeyp
         assert path.read_bytes() == content[:40]
     finally:
         path.write_bytes(content)
-    assert len(set(columns["arm"][columns["step"] >= 0])) == len(momentum.WATCHED) - 1
+    watched = columns["step"] >= 0
+    kinds = {*zip(columns["arm"][watched], columns["depth"][watched], strict=True)}
+    assert len(kinds) == len(momentum.WATCHED) + len(momentum.DEEP) - 1

@@ -121,6 +121,9 @@ def test_what_is_there_is_reported_without_training(tmp_path, monkeypatch, small
     own = [row for row in rows if row["text"].startswith("Diabetes")]
     assert [row["part"] for row in own] == ["momentum"] * 2
     assert all(row["n"] == 2 and row["verdict"] != "not run" and "20 steps" in row["note"] for row in own)
+    text = (tmp_path / "report.html").read_text()
+    assert text.count("4 layers, γ = 1e-4, n = 2 nets; layer by layer: born dead") == len(momentum.DEEP)
+    parsed(text)
 
 
 def test_the_rescaling_theorem_holds_on_trained_nets(monkeypatch):

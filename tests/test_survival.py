@@ -42,6 +42,26 @@ def test_alive_counts_the_born_dead_and_is_one_curve_a_net():
     assert_allclose(survival.alive(units, 100, [0, 10, 20, 100]), [[0.75, 0.75, 0.5, 0.5], [1, 0, 0, 0]])
 
 
+@given(st.lists(st.integers(-1, 9), min_size=1, max_size=30))
+def test_first_deaths_of_a_layer_are_its_order_statistics_without_the_born_dead(died):
+    median, mean = survival.first_death(np.array(died), 9)
+    times = sorted(9.5 if t == survival.NEVER else t for t in died if t)
+    if times:
+        middle = times[(len(times) - 1) // 2]
+        assert_allclose(median, middle if middle < 9.5 else np.nan)
+        assert_allclose(mean, np.mean(np.minimum(times, 9)))
+    else:
+        assert np.isnan([median, mean]).all()
+
+
+def test_the_cost_grows_with_what_is_trained():
+    one = survival.seconds(ARM)
+    assert_allclose(survival.seconds(ARM._replace(seeds=6)), 3 * one)
+    early = survival.seconds(ARM._replace(steps=1000))
+    assert 0 < early < one < 2 * early + survival.seconds(ARM._replace(steps=500))
+    assert survival.seconds(ARM._replace(depth=4, width=200)) > 10 * survival.seconds(ARM._replace(depth=1, width=200))
+
+
 def test_watching_agrees_with_the_counts_of_a_training_and_is_done_once(tmp_path, monkeypatch):
     units = survival.watch(ARM, tmp_path)
     X, y = data.load("sine")

@@ -10,13 +10,14 @@ The learning rate of every rule without normalisation is tuned for each data set
 effective step sizes: in the long run a constant gradient g moves a weight by lr·g a step under SGD and EMA, by lr/(1 − β)·g
 under heavy ball and Nesterov. Adam's rate is its own, 1e-3. Adam without second moment is Adam with ε = 1e8 and
 a learning rate of η·1e8, so that m̂/(√v̂ + ε)·η·1e8 = η·m̂.
-Besides: γ times lr under Adam, and the survival of units at γ = 1e-4.
+Besides: γ times lr under Adam, and when units die at γ = 1e-4, also by layer in nets of four layers under Adam.
 
 Ours (n = 8, 40,000 steps, dead share at γ = 1e-4; airfoil / facebook / real estate / superconductivity): Adam with β₁ = 0
 .991 / .119 / .998 / .186, with β₁ = .99 .287 / .703 / .334 / .987; heavy ball at .9 .136 / 0 / 0 / 0. The paper has no
-numbers of these rules. Intervals, and all rules: docs/reproduction.md.
+numbers of these rules. Of four layers with β₁ = 0 at most .01 of the first ever die, and 1.00 of the last, on each set.
+Intervals, and all rules: docs/reproduction.md.
 
-Run time on two cores: about 10 minutes for each of the small sets at 250,000 steps; the quick form about a minute for all.
+Run time on two idle cores by the cost model: 120 minutes, 20 of them for the deep nets; the quick form about a minute.
 """
 
 from __future__ import annotations
@@ -27,9 +28,11 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from .. import sweep
+from ..errors import StoreError
 from ..estimates import Estimate, estimate
-from . import networks, survival
-from .figures import COLOURS, draw_line, plain
+from . import deaths, networks, survival
+from .deaths import RESOLUTION
+from .figures import draw_line, plain
 from .networks import OnProgress, Size
 from .verdicts import IN_PART, NOT_REPRODUCED, NOT_RUN, REPRODUCED, Claim, Finding, not_run, said
 
@@ -71,9 +74,10 @@ ARMS = (
     *(Arm(f"Adam, β₁ = {beta:g}", "adam", beta, True, True) for beta in (0.5, 0.9, 0.99)),
 )  # fmt: skip
 WATCHED = ("SGD", "heavy ball, β = 0.9", "Adam, β₁ = 0", "Adam, β₁ = 0.9")
+DEEP = ("Adam, β₁ = 0", "Adam, β₁ = 0.9")  # watched in nets of DEPTH layers too: normalised rules need no tuned rate
+DEPTH = 4
 
-RESOLUTION = 1 / 200  # of a dead share
-KEPT = ("data", "gamma", "lr", "seed", "mse", "dead_share", "steps", "wall_seconds")
+KEPT = ("data", "gamma", "lr", "seed", "mse", "dead_share", "steps", "wall_seconds", "depth")
 
 Columns = dict[str, Any]
 
@@ -111,10 +115,25 @@ def _grid(size: Size, data: list[str], arm: Arm, rate: Any, gamma: Any) -> sweep
 
 
 def planned(size: Size) -> sweep.Grid:
-    """What `train` trains, but for the tuned rates and the nets whose units are watched (a sixth more): for the cost model."""
+    """What `train` trains by a sweep, but for the tuned rates: for the cost model. `besides` has the rest."""
+    return pilots(size) + arms(size, _any_rates(size))
+
+
+def _any_rates(size: Size) -> networks.Rates:
     rules = [(arm.optimizer, arm.beta) for arm in ARMS if arm.tuned]
-    rates = {(name, *rule, gamma): EFFECTIVE[0] for name in size.data for rule in rules for gamma in (LARGE, SMALL)}
-    return pilots(size) + arms(size, rates)
+    return {(name, *rule, gamma): EFFECTIVE[0] for name in size.data for rule in rules for gamma in (LARGE, SMALL)}
+
+
+def predicted(folder: Path, size: Size) -> float:
+    """Seconds on one idle core that the cost model expects of what is not in `folder`, the nets whose units are watched too."""
+    swept = networks.expected(planned(size), folder)
+    size = size._replace(data=tuple(networks.present(size.data)[0]))
+    try:
+        rates = _any_rates(size) | networks.tuned(networks.collect(pilots(size), folder)) if size.data else {}
+    except StoreError:
+        rates = _any_rates(size)
+    missing = [course for _, course in _courses(size, rates) if survival.kept(course, folder / "units") is None]
+    return swept + sum(survival.seconds(course) for course in missing)
 
 
 def train(folder: Path, size: Size, workers: int, on_progress: OnProgress) -> None:
@@ -124,51 +143,49 @@ def train(folder: Path, size: Size, workers: int, on_progress: OnProgress) -> No
     rates = networks.tuned(networks.collect(pilots(size), folder))
     networks.train(arms(size, rates), folder, workers, on_progress)
     courses = _courses(size, rates)
-    for k, course in enumerate(courses):
+    for k, (_, course) in enumerate(courses):
         survival.watch(course, folder / "units")
         on_progress(k + 1, len(courses))
 
 
-def _courses(size: Size, rates: networks.Rates) -> list[survival.Course]:
+def _courses(size: Size, rates: networks.Rates) -> list[tuple[str, survival.Course]]:
+    """(arm, nets whose units are watched): those of one layer, then the deep ones."""
     found = []
     for name in size.data:
         for arm in (arm for arm in ARMS if arm.name in WATCHED):
             rate = rates.get((name, arm.optimizer, arm.beta, SMALL)) if arm.tuned else 1e-3
             if rate is not None:
-                found.append(survival.Course(name, arm.optimizer, rate, arm.beta, SMALL, size.seeds, size.steps))
+                course = survival.Course(name, arm.optimizer, rate, arm.beta, SMALL, size.seeds, size.steps)
+                found.append((arm.name, course))
+                if arm.name in DEEP:
+                    found.append((arm.name, course._replace(depth=DEPTH, steps=deep_steps(size.steps))))
     return found
 
 
-def collect(folder: Path, size: Size) -> Columns:
-    """What `folder` has of this size: arm, data, gamma, lr, seed, mse, dead_share (at the end), steps, seconds, step, alive.
+def deep_steps(steps: int) -> int:
+    """How long deep nets are trained: a step of theirs costs as much as ten to forty of the others.
 
-    A row a run, with step -1; and for nets whose units are watched a row a step, with the share `alive` at `step`.
+    At most 40,000, by when with β₁ = 0 nine tenths of layers 2 to 4 have died; in short forms 500, for births and first deaths.
+    """
+    return min(steps, 40_000 if steps >= 10_000 else 500)
+
+
+def collect(folder: Path, size: Size) -> Columns:
+    """What `folder` has of this size: arm, data, gamma, lr, seed, mse, dead_share (at the end), steps, seconds, depth; step,
+    layer, alive, half_dead, first_death.
+
+    A row a run, with step -1 and layer 0; and for nets whose units are watched a row a layer (from 1) and step: `deaths.rows`.
     """
     rates = networks.tuned(networks.collect(pilots(size), folder))
     frame = networks.collect(arms(size, rates), folder)
     names = {(arm.optimizer, arm.beta, arm.eps if arm.optimizer == "adam" else 0.0): arm.name for arm in ARMS}
     parts: list[Columns] = [{name: frame[name].to_numpy() for name in KEPT}]
     parts[0]["arm"] = np.array([names[key] for key in frame.select("optimizer", "beta", "eps").rows()], dtype=str)
-    parts[0] |= {"step": np.full(frame.height, -1), "alive": np.full(frame.height, np.nan)}
-    watched = [(course, survival.kept(course, folder / "units")) for course in _courses(size, rates)]
-    parts += [_curves(course, units) for course, units in watched if units is not None]
+    parts[0] |= {"step": np.full(frame.height, -1), "layer": np.full(frame.height, 0)}
+    parts[0] |= {name: np.full(frame.height, np.nan) for name in ("alive", "half_dead", "first_death")}
+    watched = [(arm, course, survival.kept(course, folder / "units")) for arm, course in _courses(size, rates)]
+    parts += [deaths.rows(course, units, arm) for arm, course, units in watched if units is not None]
     return {name: np.concatenate([part[name] for part in parts]) for name in parts[0]}
-
-
-def _curves(course: survival.Course, units: survival.Units) -> Columns:
-    early, all_ = np.linspace(0, min(survival.EARLY, course.steps), 51), np.linspace(0, course.steps, 101)
-    steps = np.unique(np.concatenate([early, all_]).astype(int))  # whole steps first: of short runs many are the same
-    curves = survival.alive(units, course.steps, steps)
-    dead = [units["dead"][units["net"] == net].mean() for net in range(course.seeds)]
-    name = next(
-        arm.name for arm in ARMS if arm.name in WATCHED and (arm.optimizer, arm.beta) == (course.optimizer, course.beta)
-    )
-    same = {"data": course.data, "gamma": course.gamma, "lr": course.lr, "mse": np.nan, "steps": course.steps}
-    same |= {"wall_seconds": 0.0, "arm": name}
-    made = {key: np.full(curves.size, value) for key, value in same.items()}
-    made["seed"] = np.repeat(np.arange(course.seeds), len(steps))
-    made["dead_share"] = np.repeat(dead, len(steps))
-    return made | {"step": np.tile(steps, course.seeds), "alive": curves.ravel()}
 
 
 # ------------------------------------------------------------------------------------------------------------ numbers
@@ -197,21 +214,29 @@ def difference(columns: Columns, data: str, arm: str) -> Estimate:
 
 
 def draw(columns: Columns) -> Any:
-    """A column a data set: dead shares of every arm at both γ, the plane of γ and lr, and survival at γ = 1e-4."""
+    """A column a data set: dead shares of every arm at both γ, the plane of γ and lr, and survival at γ = 1e-4; where there
+    are deep nets, a row more for each of their rules, with the survival of each layer.
+    """
     from matplotlib.figure import Figure
 
     names = networks.in_order(columns["data"], FULL.data)
-    figure = Figure(figsize=(2.6 + 3.3 * len(names), 10), layout="constrained")
-    grid = figure.subplots(3, len(names), squeeze=False, height_ratios=(5, 3, 3), sharey="row")
-    for name, (top, middle, bottom) in zip(names, grid.T, strict=True):
+    deep = [arm for arm in DEEP if any(deaths.depth(columns, name, arm) for name in names)]
+    heights = (5, 3, 3, *(3 for _ in deep))
+    figure = Figure(figsize=(2.6 + 3.3 * len(names), 10 / 11 * sum(heights)), layout="constrained")
+    grid = figure.subplots(len(heights), len(names), squeeze=False, height_ratios=heights, sharey="row")
+    for name, (top, middle, bottom, *others) in zip(names, grid.T, strict=True):
         _shares(top, columns, name)
         _planes(middle, columns, name)
-        _survivals(bottom, columns, name)
+        deaths.draw_arms(bottom, columns, name, WATCHED)
+        for arm, axes in zip(deep, others, strict=True):
+            deaths.draw_layers(axes, columns, name, arm)
         top.set_title(networks.title(name), fontsize=10)
     grid[0][0].set_yticks(range(len(ARMS)), [arm.name for arm in ARMS])
     grid[0][0].invert_yaxis()
-    grid[1][0].set_ylabel("dead share, Adam")
-    grid[2][0].set_ylabel("units that have not died, γ = 1e-4")
+    labels = ["dead share, Adam", "units that have not died,\n1 layer, γ = 1e-4"]
+    labels += [f"the same, {DEPTH} layers,\n{arm}" for arm in deep]
+    for row, label in zip(grid[1:], labels, strict=True):
+        row[0].set_ylabel(label)
     for row in grid:
         drawn = [axes for axes in row if axes.get_legend_handles_labels()[0]]
         if drawn:
@@ -240,18 +265,6 @@ def _planes(axes: Any, columns: Columns, name: str) -> None:
         draw_line(axes, gammas, found, look)
     plain(axes, "γ")
     axes.set(xscale="log", ylim=(-0.04, 1.04))
-
-
-def _survivals(axes: Any, columns: Columns, name: str) -> None:
-    for k, arm in enumerate(WATCHED):
-        own = (columns["data"] == name) & (columns["arm"] == arm) & (columns["step"] >= 0)
-        if own.any():
-            steps = np.unique(columns["step"][own])
-            found = [estimate(columns["alive"][own & (columns["step"] == t)], 0, 1, resolution=RESOLUTION) for t in steps]
-            draw_line(axes, steps.tolist(), found, {"color": COLOURS[(0, 1, 4, 3)[k]], "label": arm, "drawstyle": "steps-post"})
-    plain(axes, "step")
-    axes.set(xscale="symlog", ylim=(-0.04, 1.04))
-    axes.set_xscale("symlog", linthresh=100)
 
 
 # ----------------------------------------------------------------------------------------------------------- verdicts
@@ -306,6 +319,12 @@ def _more(e: Estimate) -> str:
     return REPRODUCED if e.low > MATTERS else NOT_REPRODUCED if e.high < MATTERS else IN_PART
 
 
+def survivals(columns: Columns) -> list[str]:
+    """When units die, in nets of one layer and by layer in deep ones."""
+    names = networks.in_order(columns["data"], FULL.data)
+    return [sentence for name in names for sentence in deaths.sentences(columns, name, WATCHED)]
+
+
 def sentences(columns: Columns) -> list[str]:
     """Dead shares of every arm, when units die, and the verdicts."""
     said_ = [f"After {int(columns['steps'].max()):,} steps, dead shares at γ = 1e-4 and at γ = 1 (n seeds):"]
@@ -314,22 +333,6 @@ def sentences(columns: Columns) -> list[str]:
             small, large = (share(columns, name, arm.name, gamma) for gamma in (SMALL, LARGE))
             if small.n and large.n:
                 said_.append(f"{networks.title(name)}, {arm.name}: {said(small)} and {said(large)}, n = {small.n}.")
-        said_ += [_deaths(columns, name, arm) for arm in WATCHED if _at(columns, name, arm, 0).n]
+    said_ += survivals(columns)
     found = [f for f in findings(columns, {}) if f.verdict != NOT_RUN]
     return [*said_, *(f"{f.claim.text}: {f.ours}, n = {f.n}: {f.verdict}." for f in found)]
-
-
-def _at(columns: Columns, name: str, arm: str, step: int) -> Estimate:
-    own = (columns["data"] == name) & (columns["arm"] == arm) & (columns["step"] == step)
-    return estimate(columns["alive"][own], 0, 1, resolution=RESOLUTION)
-
-
-def _deaths(columns: Columns, name: str, arm: str) -> str:
-    own = (columns["data"] == name) & (columns["arm"] == arm) & (columns["step"] >= 0)
-    last = int(columns["step"][own].max())
-    early = min(survival.EARLY, last)
-    alive = [said(_at(columns, name, arm, step)) for step in (0, early, last)]
-    return (
-        f"{networks.title(name)}, {arm}, γ = 1e-4: units not yet dead at step 0 (the rest is born dead) {alive[0]}, "
-        f"at {early:,} {alive[1]}, at {last:,} {alive[2]}; n = {_at(columns, name, arm, 0).n} nets."
-    )

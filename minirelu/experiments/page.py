@@ -120,6 +120,7 @@ def _section(part: Part, quick: bool) -> str:
 <tbody>{rows}</tbody>
 </table>
 {_figure(part)}
+{_besides(part)}
 </section>
 """
 
@@ -143,6 +144,11 @@ def _figure(part: Part) -> str:
     source = base64.b64encode(part.picture).decode()
     shows = escape(part.shows, quote=True)
     return f'<figure><img alt="{shows}" src="data:image/png;base64,{source}"><figcaption>{shows}</figcaption></figure>'
+
+
+def _besides(part: Part) -> str:
+    items = "".join(f"<li>{escape(sentence)}</li>" for sentence in part.besides)
+    return f"<details><summary>In numbers</summary><ul>{items}</ul></details>" if items else ""
 
 
 def _time(seconds: float) -> str:

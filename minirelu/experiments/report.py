@@ -11,7 +11,7 @@ from __future__ import annotations
 import io
 import json
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from types import ModuleType
 from typing import Any, NamedTuple
@@ -57,6 +57,7 @@ class Part(NamedTuple):
     picture: bytes = b""
     shows: str = ""
     paper: bool = True  # whether its claims are the paper's
+    besides: Sequence[str] = ()  # sentences on what no claim is about
 
 
 OnPart = Callable[[str, int, int], object]
@@ -130,7 +131,8 @@ def _nets(
         return Part(name, title, found, command, 0.0)
     seconds = float(np.sum(columns["wall_seconds"]))
     note = f"{size.steps:,} steps" + ("" if size.steps == module.FULL.steps else f"; in full {module.FULL.steps:,}")
-    return Part(name, title, found, command, seconds, f"{note}.", png(module.draw(columns)), shows)
+    besides = momentum.survivals(columns) if module is momentum else []
+    return Part(name, title, found, command, seconds, f"{note}.", png(module.draw(columns)), shows, besides=besides)
 
 
 def _command(name: str, quick: bool, size: Any, full: Any, columns: dict[str, Any]) -> str:
@@ -195,7 +197,9 @@ SHOWS_1 = (
 )
 SHOWS_M = (
     "For each data set: the dead share of every optimiser at γ = 1e-4 and γ = 1 with 95 % intervals, normalised ones below the "
-    "dotted line; Adam's dead share against γ at three learning rates; survival curves of units at γ = 1e-4."
+    "dotted line; Adam's dead share against γ at three learning rates; survival curves of units at γ = 1e-4: those of "
+    "nets of one layer under four rules, and of each layer of nets of four under Adam without and with momentum. A curve "
+    "begins at the share of units that are not born dead."
 )
 SHOWS_2 = "Left: eigenvalues in the complex plane. Right: b/‖w‖ over 100 steps for β = 0, .7 and .9; only .9 dips below 0."
 SHOWS_3 = "Stream lines of gradient descent in the plane (w, b) at four γ, exact above and as drawn in the paper below."

@@ -4,8 +4,8 @@ A figure is a module with `run(workers, on_progress)`, which gives its numbers a
 matplotlib figure, and `sentences(columns)`, which says what came out. A new one is a new line in `FIGURES`.
 
 An experiment that trains nets has `train(folder, size, workers, on_progress)` and `collect(folder, size)` in place of `run`,
-`planned(size)` for the cost model, the sizes `FULL` and `QUICK`, and `findings(columns, reasons)`. A new one is a new line in
-`NETWORKS`, and one in `report.NETS`.
+`planned(size)` for the cost model, the sizes `FULL` and `QUICK`, and `findings(columns, reasons)`; if not all that it trains
+is a sweep, `predicted(folder, size)` in seconds. A new one is a new line in `NETWORKS`, and one in `report.NETS`.
 """
 
 from __future__ import annotations
@@ -64,7 +64,9 @@ def predicted(name: str, folder: Path, size: Any) -> float:
     if name in FIGURES:
         return 0.0
     module = NETWORKS[name]
-    return blocks.predicted(folder, size) if module is blocks else networks.expected(module.planned(size), folder)
+    if hasattr(module, "predicted"):  # it has nets that no sweep trains
+        return module.predicted(folder, size)
+    return networks.expected(module.planned(size), folder)
 
 
 def save(name: str, figure: Any, columns: dict[str, Any], folder: Path) -> list[Path]:

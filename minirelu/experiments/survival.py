@@ -1,7 +1,9 @@
 """When units die: first-death times of every unit of some nets, and their survival curves (Kaplan & Meier 1958).
 
 - `Course`: an arm whose units are watched. `watch(arm, folder)`: train it, unless the folder has it; `kept(arm, folder)`.
-- `kaplan_meier(times, died)`: the survival curve. `alive(units, last, steps)`: one a net.
+  `seconds(arm)`: how long that takes.
+- `kaplan_meier(times, died)`: the survival curve. `alive(units, last, steps)`: one a net. `of_layer(units, layer)`: its units.
+- `first_death(died, last)`: when half of some units have died, and the mean time.
 
 A unit is *born dead* if it is dead at step 0, and an *early* death if it first dies by `EARLY`; later ones die during training.
 Early steps are recorded every `EARLY`/50 by a run of those steps alone, which is the beginning of the long one to the bit.
@@ -18,9 +20,10 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from .. import data as data_sets
-from .. import train
+from .. import sweep, train
 from ..errors import DataError, ShapeError
 from ..files import read_arrays, write_arrays
+from ..sweep import cost
 
 VERSION = 1  # of what the units of a course depend on besides the course and its data
 EARLY = 1000
@@ -69,11 +72,26 @@ def watch(arm: Course, folder: Path) -> Units:
     return units
 
 
-def _trained(arm: Course) -> Units:
+def seconds(arm: Course) -> float:
+    """What the cost model (docs/sweeps.md) expects of its training on one idle core.
+
+    Raises `DataError` if the data cannot be read.
+    """
+    shape = data_sets.read(arm.data).X.shape
+    same: dict[str, Any] = {"data": arm.data, "optimizer": arm.optimizer, "lr": arm.lr, "beta": arm.beta, "gamma": arm.gamma}
+    same |= {"depth": arm.depth, "width": arm.width, "seed": 0}
+    runs = [sweep.Grid(**same, steps=steps, record_every=every).runs()[0] for steps, every in _stretches(arm)]
+    return arm.seeds * sum(cost.seconds(run, *shape) for run in runs)
+
+
+def _stretches(arm: Course) -> list[tuple[int, int]]:
+    """(steps, steps between two records) of its runs: the early one, and the whole one if it is longer."""
     early = min(EARLY, arm.steps)
-    parts = [_recorded(arm, early, max(early // 50, 1))]
-    if arm.steps > early:
-        parts.append(_recorded(arm, arm.steps, max(arm.steps // 100, 1)))
+    return [(early, max(early // 50, 1)), *([(arm.steps, max(arm.steps // 100, 1))] if arm.steps > early else [])]
+
+
+def _trained(arm: Course) -> Units:
+    parts = [_recorded(arm, steps, every) for steps, every in _stretches(arm)]
     steps = np.concatenate([step for step, _ in parts])
     dead = np.concatenate([own for _, own in parts], axis=1)
     order = np.argsort(steps, kind="stable")
@@ -124,3 +142,25 @@ def alive(units: Units, last: int, steps: Any) -> np.ndarray:
         at, share = kaplan_meier(np.where(died == NEVER, last, died), died != NEVER)
         curves.append(np.concatenate([[1.0], share])[np.searchsorted(at, steps, side="right")])
     return np.array(curves)
+
+
+def of_layer(units: Units, layer: int) -> Units:
+    """The units of one layer (1 is the first) of every net."""
+    own = units["layer"] == layer
+    return {name: column[own] for name, column in units.items()}
+
+
+def first_death(died: np.ndarray, last: int) -> tuple[float, float]:
+    """(median, mean) time of the first death of units that are alive at step 0, in steps; `died` as in `kept`.
+
+    The median is the first time at which the survival curve is at most a half, NaN if more than half never die. The mean is
+    restricted to the run (Irwin 1949): a unit that never dies counts with `last`, so it is the area under the curve up to
+    there. Both are NaN if every unit is born dead.
+    """
+    died = died[died != 0]
+    if not len(died):
+        return float("nan"), float("nan")
+    times = np.where(died == NEVER, last, died)
+    at, share = kaplan_meier(times, died != NEVER)
+    half = at[share <= 0.5 + 1e-9]  # a product of n quotients
+    return float(half[0]) if len(half) else float("nan"), float(times.mean())
