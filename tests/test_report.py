@@ -101,7 +101,7 @@ def test_without_data_every_claim_has_its_row_and_reason(tmp_path, monkeypatch, 
     calculations = {"fig2", "fig3", "fig4-5", "rescaling", "born_dead"}
     assert {row["part"] for row in rows} == {"fig1", "momentum", "fig6", "blocks", "causes"} | calculations
     nets = [row for row in rows if row["part"] in ("fig1", "momentum", "fig6", "blocks")]
-    assert len(nets) == 4 * 5 + 4 * 2 + 2 * 6 + 2 * 3
+    assert len(nets) == 4 * 5 + 4 * 2 + 2 * 6 + 2 * 4
     assert all(row["verdict"] == "not run" and "MINIRELU_DATA" in row["why"] for row in nets)
     assert all(row["why"] for row in rows if row["verdict"] == "not run")
     assert {row["verdict"] for row in rows} <= set(VERDICTS)

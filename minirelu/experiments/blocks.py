@@ -39,7 +39,7 @@ from .verdicts import IN_PART, NOT_REPRODUCED, NOT_RUN, REPRODUCED, Claim, Findi
 VERSION = 1  # of what a training's numbers depend on besides its `Nets`
 FULL = Size(fig6.FULL.data, 2, fig6.FULL.steps)
 QUICK = Size(fig6.FULL.data, 2, 1000)
-DEPTHS = (1, 4)
+DEPTHS = (1, 2, 4)
 WIDTH, BATCH, LR = fig6.FULL.width, fig6.FULL.batch, fig6.FULL.lr
 SECONDS = {"stem": 1e-3, "bottleneck": 7e-4}  # a step, seed and block of the engine takes, about, on an idle core
 LAYOUTS = {
@@ -183,20 +183,20 @@ def draw(columns: Columns) -> Any:
 
 
 def claims(layout: str, step: int) -> list[Claim]:
-    """What Figure 6 says of residual nets, of which the layout is not stated: two end points, and their order."""
+    """What Figure 6 says of residual nets, of which the layout is not stated: their end points, and that depth kills."""
     column = STEPS.index(step)
     paper = [fig6.ADAM["residual"][fig6.DEPTHS.index(depth)][column] for depth in DEPTHS]
     name = f"Residual net, layout “{layout}”"
     return [
         *(Claim(f"{name}, {depth} layer{'s' * (depth > 1)}, Adam: dead share of the worst layer after {step:,} steps",
                 f"Fig. 6, digitised; within ±{WITHIN:g}", f"{share:g}") for depth, share in zip(DEPTHS, paper, strict=True)),
-        Claim(f"{name}, Adam: 4 layers lose more units than 1 after {step:,} steps", f"§6, Fig. 6; by more than {TIE:g}",
-              f"{paper[1] - paper[0]:g}"),
+        Claim(f"{name}, Adam: {DEPTHS[-1]} layers lose more units than 1 after {step:,} steps",
+              f"§6, Fig. 6; by more than {TIE:g}", f"{paper[-1] - paper[0]:g}"),
     ]  # fmt: skip
 
 
 def findings(columns: Columns, reasons: dict[str, str]) -> list[Finding]:
-    """Three of each layout. The paper's numbers are means over its four sets, so without one of them nothing is judged."""
+    """Four of each layout. The paper's numbers are means over its four sets, so without one of them nothing is judged."""
     missing = [name for name in FULL.data if name not in set(columns["data"])]
     why = "; ".join(reasons[name] for name in missing if name in reasons)
     why = why or "no runs on all four data sets, over which the paper averages, with at least two seeds are in the folder"
@@ -211,7 +211,7 @@ def _found(columns: Columns, layout: str) -> list[Finding]:
     found = [Finding(c, said(e), e.n, near(e, float(c.paper), WITHIN)) for c, e in zip(ends, shares, strict=True)]
     if float(order.paper) <= TIE:
         return [*found, not_run(order, f"after {step:,} steps the paper's own nets do not differ yet; more steps would tell")]
-    more = fig6.difference(columns, layout, step, *DEPTHS)
+    more = fig6.difference(columns, layout, step, DEPTHS[0], DEPTHS[-1])
     verdict = NOT_RUN if more.n < 2 else REPRODUCED if more.low > TIE else NOT_REPRODUCED if more.high < TIE else IN_PART
     return [*found, Finding(order, said(more), more.n, verdict)]
 

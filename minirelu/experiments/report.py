@@ -209,7 +209,7 @@ SHOWS_6 = (
 )
 SHOWS_B = (
     "Dead share of the worst layer of residual nets over the steps at γ = 1e-4 under Adam, a panel for each layout of the "
-    "blocks, a line for 1 and for 4 layers, with 95 % intervals and the paper's digitised points."
+    "blocks, a line for each of 1, 2 and 4 layers, with 95 % intervals and the paper's digitised points."
 )
 SHOWS_5 = "Starts in the plane (w, b) at γ = .001, yellow if they reach the optimum, blue if they die, for β = .7, .8, .9, .95."
 # Experiments that train nets, {name: (title, module, what its figure shows)}: a new one is a line here.
