@@ -38,7 +38,7 @@ from .verdicts import IN_PART, NOT_REPRODUCED, NOT_RUN, REPRODUCED, Claim, Findi
 
 VERSION = 1  # of what a training's numbers depend on besides its `Nets`
 FULL = Size(fig6.FULL.data, 2, fig6.FULL.steps)
-QUICK = Size(fig6.FULL.data, 2, 1000)
+QUICK = Size(fig6.FULL.data, 2, 500)
 DEPTHS = (1, 2, 4)
 WIDTH, BATCH, LR = fig6.FULL.width, fig6.FULL.batch, fig6.FULL.lr
 SECONDS = {"stem": 1e-3, "bottleneck": 7e-4}  # a step, seed and block of the engine takes, about, on an idle core
