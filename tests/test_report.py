@@ -112,7 +112,7 @@ def test_without_data_every_claim_has_its_row_and_reason(tmp_path, monkeypatch, 
 
 def test_what_is_there_is_reported_without_training(tmp_path, monkeypatch, small):
     monkeypatch.setattr(momentum, "EFFECTIVE", (1e-3, 1e-2))  # two steps of tuning would not find out that 30 diverges
-    momentum.train(tmp_path / "runs", Size(("diabetes",), 2, 20), 1, lambda done, total: None)
+    momentum.train(tmp_path / "runs", Size(("diabetes",), momentum.FULL.seeds, 20), 1, lambda done, total: None)
     for module in (fig1, fig6, blocks, momentum):
         monkeypatch.setattr(module, "train", None)
     monkeypatch.setattr(report, "calculated", lambda *_: iter(()))
@@ -120,9 +120,9 @@ def test_what_is_there_is_reported_without_training(tmp_path, monkeypatch, small
     rows = json.loads((tmp_path / "report.json").read_text())
     own = [row for row in rows if row["text"].startswith("Diabetes")]
     assert [row["part"] for row in own] == ["momentum"] * 2
-    assert all(row["n"] == 2 and row["verdict"] != "not run" and "20 steps" in row["note"] for row in own)
+    assert all(row["n"] == 8 and row["verdict"] != "not run" and "20 steps" in row["note"] for row in own)
     text = (tmp_path / "report.html").read_text()
-    assert text.count("4 layers, γ = 1e-4, n = 2 nets; layer by layer: born dead") == len(momentum.DEEP)
+    assert text.count("4 layers, γ = 1e-4, n = 8 nets; layer by layer: born dead") == len(momentum.DEEP)
     parsed(text)
 
 
