@@ -73,7 +73,7 @@ class Ready:
         self.call.disable_compile()
 
     def learn(self) -> None:
-        """What the `loops` have been compiled for by now; where two know some types, the first of them is called."""
+        """What the `loops` have been compiled for by now; where two know some types, the first is called, for its checks."""
         for own in self.loops:
             for types, compiled in list(own.overloads.items()):
                 if types not in self.call.overloads:

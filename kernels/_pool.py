@@ -82,8 +82,9 @@ def _room(size: int, pooled: bool) -> int:
 
 def _take(room: int) -> Memory | None:
     with _lock:
-        for key in reversed(_waiting):  # the youngest is the likeliest to be in the cache
-            if _waiting[key].size == room:
+        for key in reversed(list(_waiting)):  # of a copy: a lease may end meanwhile. The youngest is likely in the cache
+            memory = _waiting.get(key)
+            if memory is not None and memory.size == room:
                 return _waiting.pop(key)
     return None
 
@@ -91,5 +92,5 @@ def _take(room: int) -> Memory | None:
 def _keep(memory: Memory) -> None:
     with _lock:
         _waiting[id(memory)] = memory
-        while sum(m.size for m in _waiting.values()) > KEPT:
+        while sum([m.size for m in list(_waiting.values())]) > KEPT:
             _waiting.popitem(last=False)

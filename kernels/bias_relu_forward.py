@@ -39,7 +39,7 @@ def numba(njit, lanes, streaming, residual=False, counting=True):
     """The loops return 1 if any y is inf or NaN, else 0; and -1 if the arrays do not fit (`_fits.py`).
 
     Who wants no counts of the non-finite gives an empty `nonfinite`; without `counting`, which the benchmark compares with,
-    there are no counts at all.
+    there are no counts at all, nor anything in the scratch that could be combined.
     """
     from . import _columns as columns
     from . import _fits as fits

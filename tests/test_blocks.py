@@ -7,7 +7,7 @@ from reproducing import reproduced
 
 from minirelu import data, init, losses, optim
 from minirelu.causes import tasks
-from minirelu.experiments import blocks, fig6
+from minirelu.experiments import blocks, fig6, report
 from minirelu.train.loop import minibatches
 from minirelu.train.nets import moved
 from minirelu.train.settings import prepared
@@ -15,8 +15,8 @@ from minirelu.train.settings import prepared
 TABLE = data.read("sine")
 
 
-def of(layout="stem", depth=1, seeds=2, steps=12):
-    return blocks.Nets("sine", TABLE.checksum(), layout, depth, seeds, steps)
+def of(layout="stem", depth=1, seed=1, steps=12):
+    return blocks.Training("sine", TABLE.checksum(), layout, depth, seed, steps)
 
 
 def made(share, seeds=2, names=blocks.FULL.data):
@@ -54,7 +54,7 @@ def test_a_block_is_its_formula(layout):
     for _ in range(2):
         first, rest = rest[:own], rest[own:]
         change = relu(h, *first[:4])
-        h = h + (change @ first[4] + first[5] if layout == "bottleneck" else change)
+        h = h + (change @ first[4] + first[5] if layout == "inputs" else change)
     W, b = rest
     with blocks.nn.evaluating(net):
         assert_allclose(net(x).data, h @ W + b, rtol=1e-5, atol=1e-6)
@@ -62,7 +62,7 @@ def test_a_block_is_its_formula(layout):
 
 @pytest.mark.parametrize("layout", blocks.LAYOUTS)
 def test_the_course_is_that_of_the_plain_loop(layout, monkeypatch):
-    """One seed after the other, without the replica axis; dead units counted by hand from what the ReLUs are given."""
+    """Dead units are counted by hand from what the ReLUs are given."""
     monkeypatch.setattr(blocks, "WIDTH", 20)
     monkeypatch.setattr(blocks, "STEPS", (0, 5))
     monkeypatch.setattr(blocks, "LR", 0.5)  # so large that units die
@@ -71,16 +71,15 @@ def test_the_course_is_that_of_the_plain_loop(layout, monkeypatch):
     assert course.seconds > 0
     rows = prepared(*TABLE[:2], None, None, True, np.float32)
     targets = (1e-4 * rows.y).astype(np.float32)[:, None]
-    for seed in range(2):
-        net = blocks.net(layout, rows.X.shape[1], 2, init.replicas([seed]), 20)
-        opt = optim.Adam([net.parameters()[i] for i in moved(net)], 0.5)
-        for step, (x, t) in enumerate(minibatches(rows.X, targets, 64, [seed], 12)):
-            if step in (0, 5):
-                assert_allclose(course.dead[seed, (0, 5).index(step)], worst(net, rows.X), atol=1e-7)
-            losses.mse(net(x), t).backward()
-            opt.step()
-        assert_allclose(course.dead[seed, 2], worst(net, rows.X), atol=1e-7)
-    assert course.dead[:, 2].max() > 0
+    net = blocks.net(layout, rows.X.shape[1], 2, init.replicas([1]), 20)
+    opt = optim.Adam([net.parameters()[i] for i in moved(net)], 0.5)
+    for step, (x, t) in enumerate(minibatches(rows.X, targets, 64, [1], 12)):
+        if step in (0, 5):
+            assert_allclose(course.dead[(0, 5).index(step)], worst(net, rows.X), atol=1e-7)
+        losses.mse(net(x), t).backward()
+        opt.step()
+    assert_allclose(course.dead[2], worst(net, rows.X), atol=1e-7)
+    assert course.dead[2] > 0
 
 
 def worst(net, X):
@@ -101,18 +100,17 @@ def worst(net, X):
 def test_a_diverged_net_is_no_dead_one(monkeypatch):
     monkeypatch.setattr(blocks, "WIDTH", 5)
     monkeypatch.setattr(blocks, "LR", 1e38)
-    with np.errstate(all="ignore"):
-        assert np.isnan(blocks.trained(of(), {"sine": TABLE[:2]}, None).dead[:, -1]).all()
+    assert np.isnan(blocks.trained(of(), {"sine": TABLE[:2]}, None).dead[-1])
 
 
 def test_every_setting_is_in_the_name_of_its_file(monkeypatch):
-    keys = {of().key(), of("bottleneck").key(), of(depth=4).key(), of(seeds=3).key(), of(steps=13).key()}
+    keys = {of().key(), of("inputs").key(), of(depth=4).key(), of(seed=3).key(), of(steps=13).key()}
     keys.add(of()._replace(numbers="others").key())
-    for name in ("WIDTH", "BATCH", "LR", "GAMMA"):
+    for name in ("WIDTH", "BATCH", "LR", "GAMMA", "STEPS"):
         with monkeypatch.context() as changed:
             changed.setattr(blocks, name, 7)
             keys.add(of().key())
-    assert len(keys) == 10
+    assert len(keys) == 11
     assert of()._replace(data="the same numbers").key() == of().key()
 
 
@@ -183,19 +181,39 @@ class Here:
 def test_the_command_foretells_trains_draws_and_speaks(short):
     _, output = short
     assert "of training on 1 idle cores" in output
-    assert "bottleneck (x + W₂ relu(batch norm(W₁ x)) on the inputs): 1 hidden 0." in output
+    assert "inputs (x + W₂ relu(batch norm(W₁ x)) on the inputs): 1 hidden 0." in output
     assert "(n = 2)" in output
 
 
 def test_what_is_kept_is_not_trained_again(short, monkeypatch):
     folder, size = short[0] / "runs", blocks.Size(("sine",), 2, 20)
     monkeypatch.setattr(tasks, "Processes", None)
+    monkeypatch.setattr(blocks, "WIDTH", 10)
     blocks.train(folder, size, 1, lambda done, total: None)
     assert blocks.predicted(folder, size) == 0
     assert blocks.predicted(folder, size._replace(seeds=3)) > 0
     columns = blocks.collect(folder, size)
     assert len(columns["data"]) == 2 * 3 * 2 * 2  # layouts, depths, seeds, steps
     assert columns["wall_seconds"].sum() > 0
-    course = tasks.found(of("bottleneck", 4, steps=20), folder / "blocks", blocks.Course)
-    own = (columns["block"] == "bottleneck") & (columns["depth"] == 4) & (columns["seed"] == 1)
-    assert_array_equal(columns["dead_share"][own], course.dead[1])
+    course = tasks.found(of("inputs", 4, steps=20), folder / "blocks", blocks.Course)
+    own = (columns["block"] == "inputs") & (columns["depth"] == 4) & (columns["seed"] == 1)
+    assert_array_equal(columns["dead_share"][own], course.dead)
+
+
+def test_more_seeds_go_on_from_fewer(short, monkeypatch):
+    folder = short[0] / "runs"
+    monkeypatch.setattr(tasks, "Processes", Here)
+    told = []
+    with monkeypatch.context() as narrow:
+        narrow.setattr(blocks, "WIDTH", 10)
+        blocks.train(folder, blocks.Size(("sine",), 3, 20), 1, lambda done, total: told.append(total))
+    assert told[0] == 2 * 3  # layouts, depths: the third seed of each
+
+
+def test_the_report_takes_what_is_there_of_any_length(short, monkeypatch):
+    monkeypatch.setattr(blocks, "WIDTH", 10)
+    monkeypatch.setattr(blocks, "FULL", blocks.Size(("sine",), 2, 95_000))
+    folder = short[0] / "runs"
+    size, columns = report._largest(blocks, folder, blocks.FULL)
+    assert (size.steps, len(columns["data"])) == (20, 2 * 3 * 2 * 2)
+    assert blocks.lengths(folder / "elsewhere") == []

@@ -86,7 +86,9 @@ def test_born_dead_early_and_late_deaths_are_told_apart():
 
 def test_half_dead_is_said_of_units_alive_at_step_0_and_only_where_it_exists():
     said = words(made([0, 0, 0, 1200], [0, 300, -1, -1]))
-    assert "have died: 1,202 [1,199, 1,204] | more than half never die. " in said  # mean of 1200 … 1203
+    assert (
+        "have died: 1,202 [1,192, 1,211] | more than half never die. " in said
+    )  # of 1200 … 1203, read at every 20th step
     some = made([300, 300, 300, -1], [300, 300, 300, -1])
     some["half_dead"][(some["layer"] == 2) & (some["seed"] == 3)] = np.nan
     assert "| more than half never die in 1 of 4 nets. " in words(some)
@@ -104,15 +106,17 @@ def test_layers_are_in_the_order_of_their_deaths():
 
 def test_no_layer_is_first_without_an_interval_that_says_so():
     times = [np.array([100.0, 900, 120, 880]), np.array([800.0, 150, 870, 190]), np.array([1500.0, 1550, 1600, 1650])]
-    assert deaths.order([*times[:2], times[2] + 1000]) == ([1, 2, 3], [False, True])
+    assert deaths.order([*times[:2], times[2] + 1000], 1) == ([1, 2, 3], [False, True])
     chain = [np.zeros(4), np.full(4, 20.0), np.array([0.0, 0, 60, 60])]  # 1 before 2, and 3 before neither nor after
-    assert deaths.order(chain) == ([1, 2, 3], [False, False])
+    assert deaths.order(chain, 1) == ([1, 2, 3], [False, False])
     paired = np.array([100.0, 600, 1100, 1600])  # intervals of the means overlap, that of the difference is clear
-    assert deaths.order([paired + np.array([20, 22, 24, 22]), paired]) == ([2, 1], [True])
-    assert deaths.order([np.array([5.0, 5.0])] * 2) == ([1, 2], [False])
+    assert deaths.order([paired + np.array([20, 22, 24, 22]), paired], 1) == ([2, 1], [True])
+    assert deaths.order([np.array([5.0, 5.0])] * 2, 1) == ([1, 2], [False])
+    assert deaths.order([paired, paired + 100], 1) == ([1, 2], [True])
+    assert deaths.order([paired, paired + 100], 400) == ([1, 2], [False])  # read at every 400th step alone
     barely = [np.zeros(4), np.array([1.0, 2, 3, 4]) * 10]  # at 95 % clear, not as one of the six pairs of four layers
-    assert deaths.order(barely)[1] == [True]
-    assert deaths.order([*barely, np.full(4, 1e3), np.full(4, 2e3)])[1] == [False, True, True]
+    assert deaths.order(barely, 1)[1] == [True]
+    assert deaths.order([*barely, np.full(4, 1e3), np.full(4, 2e3)], 1)[1] == [False, True, True]
     assert "the intervals leave open" in words(made([300, 400], [300, 400]))
     assert "these nets do not tell" in words(made([300, 400], [700, 800], nets=1))
     assert "these nets do not tell" in words(made([0, 0], [700, 800]))  # all born dead: nobody is left to die

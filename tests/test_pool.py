@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from minirelu import kernels
-from minirelu.kernels import _pool
+from minirelu.kernels import _jit, _pool
 
 LARGE = (_pool.POOLED_FROM // 4 + 5,)
 
@@ -113,9 +113,10 @@ def test_two_threads_never_share_memory():
     assert wrong == []
 
 
-def test_large_products_of_layers_come_from_the_pool():
+def test_large_products_of_layers_come_from_the_pool(monkeypatch):
     from minirelu import nn
 
+    monkeypatch.setattr(_jit, "PARALLEL_FROM", 1 << 40)  # another thread may let go of an array a moment later
     net = nn.Dense(4, 1024, rng=np.random.default_rng(0))
     x = np.ones((600, 4), np.float32)
     y = net(x)

@@ -6,9 +6,10 @@ The layout of a block is not stated. In that of fig6.py (the first layer has no 
 else with the settings of fig6.py:
 
 - "stem": a linear layer of 200 units, then blocks h + relu(batch norm(W h)), so that every ReLU has a skip around it;
-- "bottleneck": blocks x + W₂ relu(batch norm(W₁ x)) of 200 ReLUs on the inputs themselves.
+- "inputs": blocks x + W₂ relu(batch norm(W₁ x)) of 200 ReLUs on the inputs themselves, so that there is no other layer.
 
-Run time: trained by the engine, as the kernel has one layout of blocks; the quick form about a minute on two cores.
+Run time: trained by the engine, as the kernel has one layout of blocks: about 75 minutes on two idle cores, the quick form
+half a minute.
 """
 
 from __future__ import annotations
@@ -17,6 +18,7 @@ import hashlib
 import json
 import time
 from collections.abc import Iterator
+from itertools import product
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -25,7 +27,8 @@ import numpy as np
 from .. import data as data_sets
 from .. import init, nn, optim
 from ..causes import tasks
-from ..engine import no_graph
+from ..engine import no_graph, quiet
+from ..files import read_arrays
 from ..monitor import UnitActivity
 from ..train.loop import fit
 from ..train.nets import moved
@@ -41,10 +44,10 @@ FULL = Size(fig6.FULL.data, 2, fig6.FULL.steps)
 QUICK = Size(fig6.FULL.data, 2, 500)
 DEPTHS = (1, 2, 4)
 WIDTH, BATCH, LR = fig6.FULL.width, fig6.FULL.batch, fig6.FULL.lr
-SECONDS = {"stem": 1e-3, "bottleneck": 7e-4}  # a step, seed and block of the engine takes, about, on an idle core
+SECONDS = {"stem": 1e-3, "inputs": 7e-4}  # a step, seed and block of the engine takes, about, on an idle core
 LAYOUTS = {
     "stem": "a linear layer, then h + relu(batch norm(W h))",
-    "bottleneck": "x + W₂ relu(batch norm(W₁ x)) on the inputs",
+    "inputs": "x + W₂ relu(batch norm(W₁ x)) on the inputs",
 }
 
 # ------------------------------------------------------------------------------------------------------------- nets
@@ -59,7 +62,7 @@ def net(layout: str, inputs: int, depth: int, rng: Any, width: int) -> nn.Sequen
     def relu() -> tuple[nn.Layer, nn.Layer]:
         return nn.BatchNorm(width, rng=rng), nn.Activation("relu", rng=rng)
 
-    if layout == "bottleneck":
+    if layout == "inputs":
         blocks = [nn.Residual(linear(inputs, width), *relu(), linear(width, inputs)) for _ in range(depth)]
         return nn.Sequential(*blocks, linear(inputs, 1))
     stem = linear(inputs, width)
@@ -67,37 +70,38 @@ def net(layout: str, inputs: int, depth: int, rng: Any, width: int) -> nn.Sequen
     return nn.Sequential(stem, *blocks, linear(width, 1))
 
 
-class Nets(NamedTuple):
-    """Seeds 0 to `seeds` − 1 of a layout and depth on a data set; `numbers` is the set's checksum."""
+class Training(NamedTuple):
+    """A net of one layout, depth and seed on a data set; `numbers` is the set's checksum."""
 
     data: str
     numbers: str
     layout: str
     depth: int
-    seeds: int
+    seed: int
     steps: int
 
     def key(self) -> str:
-        """The name of their file."""
-        own = [VERSION, *self[1:], WIDTH, BATCH, LR, GAMMA]
+        """The name of its file."""
+        own = [VERSION, *self[1:], WIDTH, BATCH, LR, GAMMA, STEPS]
         return hashlib.sha256(json.dumps(own).encode()).hexdigest()[:20]
 
     def cost(self) -> float:
         """Seconds on an idle core, roughly."""
-        return self.steps * self.seeds * self.depth * SECONDS[self.layout]
+        return self.steps * self.depth * SECONDS[self.layout]
 
 
 class Course(NamedTuple):
-    """How R nets went at T steps."""
+    """How a net went at T steps."""
 
     step: np.ndarray  # (T,)
-    dead: np.ndarray  # (R, T): share of dead units in the worst layer; NaN where a unit is non-finite
+    dead: np.ndarray  # (T,): share of dead units in the worst layer; NaN where a unit is non-finite
     seconds: np.ndarray  # ()
 
 
-def trained(task: Nets, sets: dict[str, tuple[np.ndarray, np.ndarray]], _: Any) -> Course:
-    """Train `task` with the engine on raw X (N, I) and y (N, 1), all seeds as one net with the replica axis."""
-    start, seeds = time.perf_counter(), list(range(task.seeds))
+@quiet
+def trained(task: Training, sets: dict[str, tuple[np.ndarray, np.ndarray]], _: Any) -> Course:
+    """Train `task` with the engine on raw X (N, I) and y (N, 1)."""
+    start, seeds = time.perf_counter(), [task.seed]
     rows = prepared(*sets[task.data], None, None, True, np.float32)
     targets = (GAMMA * rows.y).astype(np.float32)[:, None]
     made = net(task.layout, rows.X.shape[1], task.depth, init.replicas(seeds), WIDTH)
@@ -107,8 +111,8 @@ def trained(task: Nets, sets: dict[str, tuple[np.ndarray, np.ndarray]], _: Any) 
     dead = []
     for stop in step.tolist():
         fit(made, opt, rows.X, targets, batch=min(BATCH, len(targets)), steps=stop, seeds=seeds)
-        dead.append(worst(made, rows.X_eval))
-    return Course(step, np.stack(dead, axis=1), np.array(time.perf_counter() - start))
+        dead.append(worst(made, rows.X_eval)[0])
+    return Course(step, np.array(dead), np.array(time.perf_counter() - start))
 
 
 def worst(made: nn.Sequential, X: np.ndarray) -> np.ndarray:
@@ -120,20 +124,25 @@ def worst(made: nn.Sequential, X: np.ndarray) -> np.ndarray:
 # ------------------------------------------------------------------------------------------------------------- runs
 
 
-def planned(size: Size) -> Iterator[Nets]:
+def planned(size: Size) -> Iterator[Training]:
     """Every training of this size. Raises `DataError` for data that cannot be read."""
     for name in size.data:
         numbers = data_sets.read(name).checksum()
-        for layout in LAYOUTS:
-            for depth in DEPTHS:
-                yield Nets(name, numbers, layout, depth, size.seeds, size.steps)
+        for layout, depth, seed in product(LAYOUTS, DEPTHS, range(size.seeds)):
+            yield Training(name, numbers, layout, depth, seed, size.steps)
 
 
 def predicted(folder: Path, size: Size) -> float:
     """Seconds on one idle core that what is missing will take. Data sets that cannot be read cost nothing."""
     there, _ = networks.present(size.data)
     wanted = planned(size._replace(data=tuple(there)))
-    return sum(nets.cost() for nets in wanted if tasks.found(nets, folder / "blocks", Course) is None)
+    return sum(task.cost() for task in wanted if tasks.found(task, folder / "blocks", Course) is None)
+
+
+def lengths(folder: Path) -> list[int]:
+    """The steps of what `folder` has, each once, ascending."""
+    found = (read_arrays(path) for path in (folder / "blocks").glob("*.npz"))
+    return sorted({int(arrays["step"][-1]) for arrays in found if arrays is not None and "step" in arrays})
 
 
 def train(folder: Path, size: Size, workers: int, on_progress: OnProgress) -> None:
@@ -149,10 +158,9 @@ def collect(folder: Path, size: Size) -> Columns:
     for task in planned(size._replace(data=tuple(there))):
         course = tasks.found(task, folder / "blocks", Course)
         if course is not None:
-            for (seed, t), dead in np.ndenumerate(course.dead):
-                seconds = float(course.seconds) / task.seeds if t == 0 else 0.0
-                own = (task.data, task.layout, "adam", task.depth, seed)
-                rows.append((*own, int(course.step[t]), float(dead), task.steps, seconds))
+            own = (task.data, task.layout, "adam", task.depth, task.seed)
+            for t, (step, dead) in enumerate(zip(course.step.tolist(), course.dead.tolist(), strict=True)):
+                rows.append((*own, step, dead, task.steps, float(course.seconds) * (t == 0)))
     columns = zip(*rows, strict=True) if rows else [()] * len(fig6.NAMES)
     return dict(zip(fig6.NAMES, map(np.array, columns), strict=True))
 

@@ -84,16 +84,19 @@ def of_nets(columns: Columns, own: np.ndarray, name: str) -> np.ndarray:
     return columns[name][first][np.argsort(columns["seed"][first])]
 
 
-def order(times: Sequence[np.ndarray]) -> tuple[list[int], list[bool]]:
+def order(times: Sequence[np.ndarray], resolution: float) -> tuple[list[int], list[bool]]:
     """Layers (from 1) by the mean over nets of their `times` (nets,); for each but the last, whether it and all before it are
     clearly before all after it.
 
     One is clearly before another if the interval of the difference, net by net, is below 0: at level 1 − .05/m for the m pairs
-    of layers that there are (Bonferroni), as it is the times that say which pairs are looked at.
+    of layers that there are (Bonferroni), as it is the times that say which pairs are looked at. Times are read in steps of
+    `resolution`.
     """
     found = sorted(range(len(times)), key=lambda k: (np.mean(times[k]), k))
     level = 1 - 0.05 / max(len(times) * (len(times) - 1) // 2, 1)
-    clear = {(a, b): estimate(times[a] - times[b], level=level, resolution=1).high < 0 for a, b in combinations(found, 2)}
+    clear = {
+        (a, b): estimate(times[a] - times[b], level=level, resolution=resolution).high < 0 for a, b in combinations(found, 2)
+    }
     apart = [all(clear[a, b] for a in found[:k] for b in found[k:]) for k in range(1, len(found))]
     return [k + 1 for k in found], apart
 
@@ -189,7 +192,8 @@ def _half(columns: Columns, own: np.ndarray) -> str:
         return "more than half never die"
     if len(known) < len(halves):
         return f"more than half never die in {len(halves) - len(known)} of {len(halves)} nets"
-    e = estimate(known, 0, float(columns["steps"][own].max()), resolution=1)
+    last = int(columns["steps"][own].max())
+    e = estimate(known, 0, last, resolution=survival.spacing(last))
     return f"{e.mean:,.0f} [{e.low:,.0f}, {e.high:,.0f}]"
 
 
@@ -197,7 +201,7 @@ def _in_order(columns: Columns, layers: Sequence[np.ndarray], last: int) -> str:
     times = [of_nets(columns, own, "first_death") for own in layers]
     if min(map(len, times)) < 2 or np.isnan(times).any():
         return "Which layer dies first these nets do not tell."
-    found, clear = order(times)
+    found, clear = order(times, survival.spacing(last))
     if not any(clear):
         return "Which layer dies first the intervals leave open."
     words = "".join(f"{', before' if apart else ' and'} {layer}" for apart, layer in zip(clear, found[1:], strict=True))

@@ -165,7 +165,8 @@ def _courses(size: Size, rates: networks.Rates) -> list[tuple[str, survival.Cour
 def deep_steps(steps: int) -> int:
     """How long deep nets are trained: a step of theirs costs as much as ten to forty of the others.
 
-    At most 40,000, by when with β₁ = 0 nine tenths of layers 2 to 4 have died; in short forms 500, for births and first deaths.
+    At most 40,000, by when with β₁ = 0 nine tenths of layers 2 to 4 have died (of Facebook's layer 2 .60); in short forms
+    500, for births and first deaths.
     """
     return min(steps, 40_000 if steps >= 10_000 else 500)
 

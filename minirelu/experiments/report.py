@@ -155,14 +155,22 @@ def _collected(module: ModuleType, folder: Path, size: Any) -> dict[str, Any]:
 
 def _largest(module: ModuleType, folder: Path, size: Any) -> tuple[Any, dict[str, Any]]:
     """The size with the most findings among those in the folder (of equals that with the most steps), and its columns."""
-    try:
-        lengths = sorted(set(sweep.load(folder, ["steps"])["steps"]))
-    except StoreError:
-        return size, _collected(module, folder, size)
-    data = networks.in_order([*size.data, *sweep.load(folder, ["data"])["data"]], size.data)
-    sizes = [size._replace(steps=steps, data=tuple(data)) for steps in lengths if steps >= 10]
+    lengths, names = _kept(module, folder)
+    data = tuple(networks.in_order([*size.data, *names], size.data))
+    sizes = [size._replace(steps=steps, data=data) for steps in lengths if steps >= 10]
     found = [(own, _collected(module, folder, own)) for own in sizes]
     return max(found, key=lambda pair: (_run(module, pair[1]), pair[0].steps), default=(size, _collected(module, folder, size)))
+
+
+def _kept(module: ModuleType, folder: Path) -> tuple[list[int], set[str]]:
+    """How long the trainings in the folder are, and their data sets where that is known."""
+    if hasattr(module, "lengths"):  # what it trains is no sweep
+        return module.lengths(folder), set()
+    try:
+        frame = sweep.load(folder, ["steps", "data"])
+    except StoreError:
+        return [], set()
+    return sorted(set(frame["steps"])), set(frame["data"])
 
 
 def _run(module: ModuleType, columns: dict[str, Any]) -> int:

@@ -90,6 +90,11 @@ def _stretches(arm: Course) -> list[tuple[int, int]]:
     return [(early, max(early // 50, 1)), *([(arm.steps, max(arm.steps // 100, 1))] if arm.steps > early else [])]
 
 
+def spacing(steps: int) -> int:
+    """Steps between two records of a run of so many, after `EARLY`: times of death are rounded up to them."""
+    return max(steps // 100, 1)
+
+
 def _trained(arm: Course) -> Units:
     parts = [_recorded(arm, steps, every) for steps, every in _stretches(arm)]
     steps = np.concatenate([step for step, _ in parts])
