@@ -86,9 +86,7 @@ def test_born_dead_early_and_late_deaths_are_told_apart():
 
 def test_half_dead_is_said_of_units_alive_at_step_0_and_only_where_it_exists():
     said = words(made([0, 0, 0, 1200], [0, 300, -1, -1]))
-    assert (
-        "have died: 1,202 [1,192, 1,211] | more than half never die. " in said
-    )  # of 1200 … 1203, read at every 20th step
+    assert "have died: 1,202 [1,192, 1,211] | more than half never die. " in said  # of 1200 … 1203, read at every 20th step
     some = made([300, 300, 300, -1], [300, 300, 300, -1])
     some["half_dead"][(some["layer"] == 2) & (some["seed"] == 3)] = np.nan
     assert "| more than half never die in 1 of 4 nets. " in words(some)

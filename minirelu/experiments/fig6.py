@@ -8,9 +8,9 @@ Intervals, and what is not explained: docs/reproduction.md.
 
 The paper does not state the width, the rates, the batch, the blocks, nor how batch norm counts; ours are the fields of
 `Size6`: those of Figure 1 (width 200, batch 64, Adam at 1e-3), and SGD at 1e-3, as at .01 some residual nets of 4 and 8
-layers diverge. The first hidden layer has no skip, each further one is a block x + relu(batch norm(W x)). Units are counted in
-evaluation mode, with the running statistics. SGD stops after 10,000 steps. A shorter run is held against the paper's curve at
-its own last step.
+layers diverge. The first hidden layer has no skip, each further one is a block x + relu(batch norm(W x)); on other layouts,
+which have other shares, see blocks.py. Units are counted in evaluation mode, with the running statistics. SGD stops after
+10,000 steps. A shorter run is held against the paper's curve at its own last step.
 
 Run time on two idle cores: 66 minutes by the cost model, more than half of it for 8 layers under Adam; the quick form a minute.
 """
