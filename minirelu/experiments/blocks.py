@@ -205,12 +205,8 @@ def claims(layout: str, step: int) -> list[Claim]:
 
 
 def findings(columns: Columns, reasons: dict[str, str]) -> list[Finding]:
-    """Four of each layout. The paper's numbers are means over its four sets, so without one of them nothing is judged."""
-    missing = [name for name in FULL.data if name not in set(columns["data"])]
-    why = "; ".join(reasons[name] for name in missing if name in reasons)
-    why = why or "no runs on all four data sets, over which the paper averages, with at least two seeds are in the folder"
-    found = [f for layout in LAYOUTS for f in _found(columns, layout)]
-    return [not_run(f.claim, f.why or why) if missing or f.verdict == NOT_RUN else f for f in found]
+    """Four of each layout, as `fig6.over_all_sets` judges."""
+    return fig6.over_all_sets([f for layout in LAYOUTS for f in _found(columns, layout)], columns, reasons)
 
 
 def _found(columns: Columns, layout: str) -> list[Finding]:

@@ -218,11 +218,15 @@ def claims(block: str, step: int) -> list[Claim]:
 
 
 def findings(columns: Columns, reasons: dict[str, str]) -> list[Finding]:
-    """Six of each kind of nets. The paper's numbers are means over its four sets, so without one of them nothing is judged."""
+    """Six of each kind of nets, as `over_all_sets` judges."""
+    return over_all_sets([f for block in BLOCKS for f in _found(columns, block)], columns, reasons)
+
+
+def over_all_sets(found: Sequence[Finding], columns: Columns, reasons: dict[str, str]) -> list[Finding]:
+    """`found`; but the paper's numbers are means over its four sets, so without one of them nothing is judged."""
     missing = [name for name in FULL.data if name not in set(columns["data"])]
     why = "; ".join(reasons[name] for name in missing if name in reasons)
     why = why or "no runs on all four data sets, over which the paper averages, with at least two seeds are in the folder"
-    found = [f for block in BLOCKS for f in _found(columns, block)]
     return [not_run(f.claim, f.why or why) if missing or f.verdict == NOT_RUN else f for f in found]
 
 
