@@ -7,8 +7,8 @@
 
 A unit is *born dead* if it is dead at step 0, and an *early* death if it first dies by `EARLY`; later ones die during training.
 Early steps are recorded every `EARLY`/50 by a run of those steps alone, which is the beginning of the long one to the bit.
-Units are measured at recorded steps only, so a time is the first recorded step at which the unit was dead. A unit that is infinite
-or NaN is not dead, and a net that diverges is not set apart here: rates are those that have fitted best, or Adam's usual one.
+Units are measured at recorded steps only, so a time is the first recorded step at which the unit was dead. A unit that is
+infinite or NaN is not dead, and a net that diverges is not set apart: rates are those that fitted best, or Adam's usual one.
 """
 
 from __future__ import annotations
