@@ -4,7 +4,7 @@ Claim (§6, Fig. 6): at γ = 1e-4, averaged over the four data sets, residual ne
 the units of their worst layer dead after 95,000 steps of Adam with 1 layer, .60 with 4: fewer than MLPs, and more the deeper.
 The layout of a block is not stated. In that of fig6.py (the first layer has no skip) we find .95 and .85. Here are two more,
 else with the settings of fig6.py. Ours (two seeds on each set) are .38 and .36 with a stem, .06 and .23 on the inputs, so that
-the layout decides, even whether depth kills; none has the paper's numbers. Intervals: docs/reproduction.md.
+the layout decides, even whether depth kills; none has all of the paper's numbers. Intervals: docs/reproduction.md.
 
 - "stem": a linear layer of 200 units, then blocks h + relu(batch norm(W h)), so that every ReLU has a skip around it;
 - "inputs": blocks x + W₂ relu(batch norm(W₁ x)) of 200 ReLUs on the inputs themselves, so that there is no other layer.
