@@ -118,7 +118,21 @@ def test_other_numbers_under_the_name_are_other_courses(tmp_path, monkeypatch):
     for table in (of, of._replace(y=of.y + 1)):
         monkeypatch.setattr(survival.data_sets, "read", lambda name, table=table: table)
         assert survival.kept(ARM, tmp_path) is None
-        survival.write_arrays(tmp_path / f"{ARM.key()}.npz", {"net": np.zeros(1)})
+        survival.write_arrays(tmp_path / f"{ARM.key()}.npz", dict.fromkeys(survival.FIELDS, np.zeros(1)))
         assert survival.kept(ARM, tmp_path) is not None
     monkeypatch.setattr(survival.data_sets, "read", data.read)
     assert survival.kept(ARM._replace(data="no such set"), tmp_path) is None
+
+
+@pytest.mark.parametrize(("steps", "spacing"), [(1, 1), (500, 10), (1000, 20), (1001, 10), (40_000, 400)])
+def test_times_are_as_exact_as_the_last_records(steps, spacing):
+    assert survival.spacing(steps) == spacing
+    assert survival._stretches(steps)[-1] == (steps, spacing)
+
+
+def test_a_file_that_lacks_something_counts_as_missing(tmp_path):
+    arm = survival.Course("sine", "sgd", 0.1, 0.0, 1.0, 1, 2, 1, 3)
+    units = survival.watch(arm, tmp_path)
+    assert survival.kept(arm, tmp_path).keys() == units.keys()
+    survival.write_arrays(tmp_path / f"{arm.key()}.npz", {name: units[name] for name in ("net", "layer", "died")})
+    assert survival.kept(arm, tmp_path) is None

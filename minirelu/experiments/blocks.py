@@ -38,7 +38,7 @@ from . import fig6, networks
 from .fig6 import GAMMA, STEPS, TIE, WITHIN, Columns
 from .figures import plain
 from .networks import OnProgress, Size
-from .verdicts import IN_PART, NOT_REPRODUCED, NOT_RUN, REPRODUCED, Claim, Finding, near, not_run, said
+from .verdicts import NOT_RUN, Claim, Finding, above, near, not_run, said
 
 VERSION = 1  # of what a training's numbers depend on besides its `Nets`
 FULL = Size(fig6.FULL.data, 2, fig6.FULL.steps)
@@ -217,8 +217,7 @@ def _found(columns: Columns, layout: str) -> list[Finding]:
     if float(order.paper) <= TIE:
         return [*found, not_run(order, f"after {step:,} steps the paper's own nets do not differ yet; more steps would tell")]
     more = fig6.difference(columns, layout, step, DEPTHS[0], DEPTHS[-1])
-    verdict = NOT_RUN if more.n < 2 else REPRODUCED if more.low > TIE else NOT_REPRODUCED if more.high < TIE else IN_PART
-    return [*found, Finding(order, said(more), more.n, verdict)]
+    return [*found, Finding(order, said(more), more.n, above(more, TIE))]
 
 
 def sentences(columns: Columns) -> list[str]:

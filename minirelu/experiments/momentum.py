@@ -34,7 +34,7 @@ from . import deaths, networks, survival
 from .deaths import RESOLUTION
 from .figures import draw_line, plain
 from .networks import OnProgress, Size
-from .verdicts import IN_PART, NOT_REPRODUCED, NOT_RUN, REPRODUCED, Claim, Finding, not_run, said
+from .verdicts import IN_PART, NOT_REPRODUCED, NOT_RUN, REPRODUCED, Claim, Finding, above, not_run, said
 
 FULL = Size(("airfoil", "facebook", "real_estate", "superconductivity"), 8, 250_000)
 QUICK = Size(FULL.data, 2, 4000)
@@ -300,10 +300,10 @@ def _found(columns: Columns, name: str) -> list[Finding]:
     if run < 2 or not alone or other.n < 2:
         return [not_run(kills, ""), not_run(spares, "")]
     most = max(alone, key=lambda arm: alone[arm].mean)
-    verdicts = [_more(e) for e in alone.values()]
+    verdicts = [above(e, MATTERS) for e in alone.values()]
     verdict = verdicts[0] if len(set(verdicts)) == 1 else IN_PART
     ours = f"largest difference of {len(alone)} rules: {said(alone[most])} ({most})"
-    spared = {REPRODUCED: NOT_REPRODUCED, NOT_REPRODUCED: REPRODUCED, IN_PART: IN_PART}[_more(other)]
+    spared = {REPRODUCED: NOT_REPRODUCED, NOT_REPRODUCED: REPRODUCED, IN_PART: IN_PART}[above(other, MATTERS)]
     return [
         Finding(kills, ours, min(e.n for e in alone.values()), verdict),
         Finding(spares, f"difference {said(other)}", other.n, spared),
@@ -316,11 +316,7 @@ def _runs(columns: Columns, name: str, arm: str, gamma: float) -> int:
     return int(np.sum(own))
 
 
-def _more(e: Estimate) -> str:
-    return REPRODUCED if e.low > MATTERS else NOT_REPRODUCED if e.high < MATTERS else IN_PART
-
-
-def survivals(columns: Columns) -> list[str]:
+def besides(columns: Columns) -> list[str]:
     """When units die, in nets of one layer and by layer in deep ones."""
     names = networks.in_order(columns["data"], FULL.data)
     return [sentence for name in names for sentence in deaths.sentences(columns, name, WATCHED)]
@@ -334,6 +330,6 @@ def sentences(columns: Columns) -> list[str]:
             small, large = (share(columns, name, arm.name, gamma) for gamma in (SMALL, LARGE))
             if small.n and large.n:
                 said_.append(f"{networks.title(name)}, {arm.name}: {said(small)} and {said(large)}, n = {small.n}.")
-    said_ += survivals(columns)
+    said_ += besides(columns)
     found = [f for f in findings(columns, {}) if f.verdict != NOT_RUN]
     return [*said_, *(f"{f.claim.text}: {f.ours}, n = {f.n}: {f.verdict}." for f in found)]

@@ -131,7 +131,7 @@ def _nets(
         return Part(name, title, found, command, 0.0)
     seconds = float(np.sum(columns["wall_seconds"]))
     note = f"{size.steps:,} steps" + ("" if size.steps == module.FULL.steps else f"; in full {module.FULL.steps:,}")
-    besides = momentum.survivals(columns) if module is momentum else []
+    besides = module.besides(columns) if hasattr(module, "besides") else []
     return Part(name, title, found, command, seconds, f"{note}.", png(module.draw(columns)), shows, besides=besides)
 
 

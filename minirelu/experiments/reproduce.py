@@ -5,8 +5,8 @@ matplotlib figure, and `sentences(columns)`, which says what came out. A new one
 
 An experiment that trains nets has `train(folder, size, workers, on_progress)` and `collect(folder, size)` in place of `run`,
 `planned(size)` for the cost model, the sizes `FULL` and `QUICK`, and `findings(columns, reasons)`; if not all that it trains
-is a sweep, `predicted(folder, size)` in seconds; if nothing is, `lengths(folder)`, the steps of what is there. A new one is a
-new line in `NETWORKS`, and one in `report.NETS`.
+is a sweep, `predicted(folder, size)` in seconds; if nothing is, `lengths(folder)`, the steps of what is there; if it has
+more to say than its claims, `besides(columns)`, sentences. A new one is a new line in `NETWORKS`, and one in `report.NETS`.
 """
 
 from __future__ import annotations

@@ -29,6 +29,7 @@ from ..sweep import cost
 VERSION = 1  # of what the units of a course depend on besides the course and its data
 EARLY = 1000
 NEVER = -1
+FIELDS = {"net", "layer", "died", "dead"}  # of what is kept
 
 Units = dict[str, np.ndarray]
 
@@ -58,9 +59,10 @@ def kept(arm: Course, folder: Path) -> Units | None:
     None if `folder` has no file of it that can be read, or its data cannot be.
     """
     try:
-        return read_arrays(folder / f"{arm.key()}.npz")
+        units = read_arrays(folder / f"{arm.key()}.npz")
     except DataError:
         return None
+    return units if units is not None and units.keys() == FIELDS else None
 
 
 def watch(arm: Course, folder: Path) -> Units:
@@ -81,23 +83,23 @@ def seconds(arm: Course) -> float:
     shape = data_sets.read(arm.data).X.shape
     same: dict[str, Any] = {"data": arm.data, "optimizer": arm.optimizer, "lr": arm.lr, "beta": arm.beta, "gamma": arm.gamma}
     same |= {"depth": arm.depth, "width": arm.width, "seed": 0}
-    runs = [sweep.Grid(**same, steps=steps, record_every=every).runs()[0] for steps, every in _stretches(arm)]
+    runs = [sweep.Grid(**same, steps=steps, record_every=every).runs()[0] for steps, every in _stretches(arm.steps)]
     return arm.seeds * sum(cost.seconds(run, *shape) for run in runs)
 
 
-def _stretches(arm: Course) -> list[tuple[int, int]]:
-    """(steps, steps between two records) of its runs: the early one, and the whole one if it is longer."""
-    early = min(EARLY, arm.steps)
-    return [(early, max(early // 50, 1)), *([(arm.steps, max(arm.steps // 100, 1))] if arm.steps > early else [])]
+def _stretches(steps: int) -> list[tuple[int, int]]:
+    """(steps, steps between two records) of the runs of a course: the early one, and the whole one if it is longer."""
+    early = min(EARLY, steps)
+    return [(early, max(early // 50, 1)), *([(steps, max(steps // 100, 1))] if steps > early else [])]
 
 
 def spacing(steps: int) -> int:
-    """Steps between two records of a run of so many, after `EARLY`: times of death are rounded up to them."""
-    return max(steps // 100, 1)
+    """Steps between the last records of a course of so many: times of death are rounded up to them."""
+    return _stretches(steps)[-1][1]
 
 
 def _trained(arm: Course) -> Units:
-    parts = [_recorded(arm, steps, every) for steps, every in _stretches(arm)]
+    parts = [_recorded(arm, steps, every) for steps, every in _stretches(arm.steps)]
     steps = np.concatenate([step for step, _ in parts])
     dead = np.concatenate([own for _, own in parts], axis=1)
     order = np.argsort(steps, kind="stable")

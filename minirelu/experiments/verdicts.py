@@ -1,7 +1,7 @@
 """Claims of the paper, what we found, and the verdict that the interval allows.
 
 - `Claim`, `Finding`, `not_run(claim, why)`.
-- `near(e, paper, within)`, `below(e, limit)`: verdicts on an estimate. `said(e)`: an estimate in words.
+- `near(e, paper, within)`, `below(e, limit)`, `above(e, limit)`: verdicts on an estimate. `said(e)`: an estimate in words.
 """
 
 from __future__ import annotations
@@ -44,6 +44,11 @@ def near(e: Estimate, paper: float, within: float) -> str:
 def below(e: Estimate, limit: float) -> str:
     """The same for a number that should be at most `limit`."""
     return _inside(e, float("-inf"), limit)
+
+
+def above(e: Estimate, limit: float) -> str:
+    """The same for a number that should be at least `limit`."""
+    return _inside(e, limit, float("inf"))
 
 
 def _inside(e: Estimate, low: float, high: float) -> str:
