@@ -37,9 +37,10 @@ from . import _train_mlp_checks as training_checks
 from . import small_affine as _small_affine
 from . import train_mlp as _train_mlp
 from ._pool import POOLED_FROM as POOLED_FROM
+from ._pool import borrow as _borrow
 from ._pool import empty as empty
+from ._pool import hand_back as _hand_back
 from ._pool import owns as owns
-from ._pool import scratch as _scratch
 from ._table import KERNELS
 from ._warm_up import warm_up as warm_up
 from .mask import BITS
@@ -153,24 +154,29 @@ def _run_compiled(kernel: str, arrays: tuple[Array, ...]) -> Any:
     if lead > 1:  # one compilation for (B, O) and one for (R, B, O) are enough
         arrays = tuple(a.reshape(-1, *a.shape[lead:]) for a in arrays)
     first = arrays[0]
-    tasks, columns, dtype = made.scratch(first)
     loops = _ready.setdefault(kernel, _jit.compiled(made.numba))
     if first.size < _jit.PARALLEL_FROM:
-        return loops(*arrays, np.empty((0, 0), dtype), -1, -1)
+        return loops(*arrays, np.empty((0, 0), made.scratch(first)[2]), -1, -1)
     if made.streams and _streams(first, arrays[2]):
         loops = _streaming.setdefault(kernel, _jit.compiled(made.numba, streaming=True))
-    _jit.spread(loops, arrays, _scratch((tasks, columns), dtype), tasks)
+    _share(kernel, loops, arrays)
     return None
 
 
 def _streams(first: np.ndarray, output: np.ndarray) -> bool:
-    """Whether `output` is better written past the cache: large, not in place, and all rows at multiples of 16 bytes."""
-    start = output.__array_interface__["data"][0]
-    return (
-        output.nbytes >= _jit.STREAM_FROM
-        and start != first.__array_interface__["data"][0]
-        and start % 16 == output.shape[-1] * output.itemsize % 16 == 0
-    )
+    from . import _fits  # which imports Numba
+
+    start, source = (x.__array_interface__["data"][0] for x in (output, first))
+    row = output.shape[-1] * output.itemsize
+    return _fits.past_the_cache.py_func(output.nbytes, row, start, source, _jit.STREAM_FROM)
+
+
+def _share(kernel: str, loops: Any, arrays: tuple[Array, ...]) -> None:
+    """Run the loops on several threads, with scratch for their tasks."""
+    tasks, columns, dtype = KERNELS[kernel].scratch(arrays[0])
+    memory = _borrow(tasks * columns * dtype.itemsize)
+    _jit.spread(loops, arrays, _ndarray((tasks, columns), dtype, memory), tasks)
+    _hand_back(memory)
 
 
 # -------------------------------------------------------------------------------------------------------- kernels
@@ -213,9 +219,10 @@ def _forward(
         small = z.size < _jit.PARALLEL_FROM
         try:
             call = (_checked if small else _checked_large)[kernel].call
-            if call(z, b, y, packed, active, nonfinite, skip, _NOTHING[1], -2 if small else -3, -1) >= 0:
+            said = call(z, b, y, packed, active, nonfinite, skip, _NOTHING[1], -2 if small else -3, _jit.STREAM_FROM)
+            if said >= 0:
                 if not small:
-                    _run_compiled(kernel, (z, b, y, packed, active, nonfinite, skip))
+                    _share(kernel, (_streaming if said else _ready)[kernel], (z, b, y, packed, active, nonfinite, skip))
                 return y, packed, active, nonfinite
         except (KeyError, TypeError):  # not compiled yet, or not for such arrays
             pass
@@ -305,9 +312,10 @@ def relu_backward(g: Array, mask: Array, *, out: Array | None = None) -> tuple[A
         small = g.size < _jit.PARALLEL_FROM
         try:
             call = (_checked if small else _checked_large)["relu_backward"].call
-            if call(g, mask, dz, db, _NOTHING.get(g.itemsize), -2 if small else -3, -1) >= 0:
+            said = call(g, mask, dz, db, _NOTHING.get(g.itemsize), -2 if small else -3, _jit.STREAM_FROM)
+            if said >= 0:
                 if not small:
-                    _run_compiled("relu_backward", (g, mask, dz, db))
+                    _share("relu_backward", (_streaming if said else _ready)["relu_backward"], (g, mask, dz, db))
                 return dz, db
         except (KeyError, TypeError):  # as in `_forward`
             pass

@@ -23,10 +23,13 @@ GROUP = 28  # rows; a multiple of the adders' seven
 
 @numba.njit
 def add(mask, first, rows, step, planes):
-    """planes += the bits of `rows` rows, `step` words each and the first one at word `first`: plane p has the digits of 2ᵖ."""
-    n, w = lanes.width(mask), 0
+    """planes += the bits of `rows` rows, `step` words each and the first one at word `first`: plane p has the digits of 2ᵖ.
+
+    In vectors of 32 bytes: the eight digits and what is added to them then fit the sixteen registers of AVX2.
+    """
+    n, w = max(lanes.width(mask) // 2, 1), 0
     while w + n <= step:
-        _add(lanes.load, mask, first + w, rows, step, planes, w)
+        _add(lanes.half, mask, first + w, rows, step, planes, w)
         w += n
     while w < step:
         _add(lanes.one, mask, first + w, rows, step, planes, w)

@@ -33,6 +33,18 @@ def backward(g, mask, dz):
 
 
 @numba.njit
+def streams(source, result, limit):
+    """`past_the_cache` of arrays."""
+    return past_the_cache(result.nbytes, result.shape[-1] * result.itemsize, _start(result), _start(source), limit)
+
+
+@numba.njit
+def past_the_cache(size, row, start, source, limit):
+    """Whether a result of `size` bytes is better written past the cache: large, not in place, all rows at multiples of 16."""
+    return size >= limit and start != source and start % 16 == row % 16 == 0
+
+
+@numba.njit
 def _start(array):
     return np.int64(array.ctypes.data)
 

@@ -8,9 +8,10 @@ next that a module is the same, and so finds its compilation on disk.
 Compiled loops take the kernel's arrays and then `(scratch, begin, end)`: with begin = -1 they do all by themselves; with
 0 <= begin < end only the tasks from begin to end, leaving their partial sums in `scratch`; with end = -1 they only combine
 these, in the order of the tasks. A kernel with checks of its own (`_fits.py`) makes them first where begin = -2, and does
-nothing else where begin = -3. Loops hold no lock of Python's, so ordinary threads run them side by side: nothing is compiled
-twice, and a forked child and several callers at once are safe. Numba's own threads, with which they are not, are asked how
-many they are and get no work.
+nothing else where begin = -3: then it returns whether a result of at least `end` bytes should pass the cache by.
+
+Loops hold no lock of Python's, so ordinary threads run them side by side: nothing is compiled twice, and a forked child and
+several callers at once are safe. Numba's own threads, with which they are not, are asked how many they are and get no work.
 """
 
 from __future__ import annotations

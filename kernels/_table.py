@@ -15,6 +15,9 @@ from . import relu_backward as _relu_backward
 from . import residual_relu as _residual_relu
 from . import small_affine as _small_affine
 
+Cut = tuple[int, int, np.dtype[Any]]  # tasks, columns, dtype of the partial sums
+_BYTE = np.dtype(np.uint8)
+
 
 class Kernel(NamedTuple):
     """One formula in its speeds."""
@@ -22,7 +25,7 @@ class Kernel(NamedTuple):
     reference: Callable[..., Any]
     numba: Any  # a _jit.Builder
     cuda: Callable[..., None] | None  # None: what is small is not worth a launch, and CuPy arrays go another way
-    scratch: Callable[[np.ndarray], tuple[int, int, Any]]  # Numba's: the first array -> tasks, columns, dtype of partial sums
+    scratch: Callable[[np.ndarray], Cut]  # Numba's, from the first array
     streams: bool = False  # whether the third array may be written past the cache
 
 
@@ -30,24 +33,24 @@ def _chunks(x: np.ndarray) -> int:
     return x.size // (x.shape[-2] * x.shape[-1]) * -(-x.shape[-2] // _jit.ROWS)
 
 
-def _counters(z: np.ndarray) -> tuple[int, int, Any]:
-    return _chunks(z), z.shape[-1] + _jit.SPARE, np.uint8
+def _counters(z: np.ndarray) -> Cut:
+    return _chunks(z), z.shape[-1] + _jit.SPARE, _BYTE
 
 
-def _two_counters(y: np.ndarray) -> tuple[int, int, Any]:
-    return _chunks(y), 2 * y.shape[-1] + _jit.SPARE, np.uint8
+def _two_counters(y: np.ndarray) -> Cut:
+    return _chunks(y), 2 * y.shape[-1] + _jit.SPARE, _BYTE
 
 
-def _sums(g: np.ndarray) -> tuple[int, int, Any]:
+def _sums(g: np.ndarray) -> Cut:
     return _chunks(g), g.shape[-1] + _jit.SPARE, g.dtype
 
 
-def _no_sums(x: np.ndarray) -> tuple[int, int, Any]:
-    return -(-x.size // _optimiser_step.TASK), 0, np.uint8
+def _no_sums(x: np.ndarray) -> Cut:
+    return -(-x.size // _optimiser_step.TASK), 0, _BYTE
 
 
-def _one_task(x: np.ndarray) -> tuple[int, int, Any]:
-    return 1, 0, np.uint8
+def _one_task(x: np.ndarray) -> Cut:
+    return 1, 0, _BYTE
 
 
 KERNELS = {

@@ -49,7 +49,7 @@ def numba(njit, lanes, streaming, residual=False, counting=True):
         if begin < -1 and not fits.forward(z, b, y, mask, skip):
             return -1
         if begin < -2:
-            return 0
+            return int(fits.streams(z, y, end))
         rows, units = z.shape[-2:]
         words = mask.shape[-1]
         replicas = active.size // units

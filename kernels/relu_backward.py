@@ -33,7 +33,7 @@ def numba(njit, lanes, streaming):
         if begin < -1 and not fits.backward(g, mask, dz):
             return -1
         if begin < -2:
-            return 0
+            return int(fits.streams(g, dz, end))
         rows, units = g.shape[-2:]
         words = mask.shape[-1]
         replicas = db.size // units

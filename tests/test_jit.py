@@ -26,15 +26,18 @@ def test_streaming_kernels_give_the_same_bits(monkeypatch, units):
     expected = everything(z, b, g)
     monkeypatch.setattr(_jit, "PARALLEL_FROM", 1)
     monkeypatch.setattr(_jit, "STREAM_FROM", 1)
-    asked, streams = [], kernels._streams
-    monkeypatch.setattr(kernels, "_streams", lambda *arrays: asked.append(streams(*arrays)) or asked[-1])
-    found = everything(z, b, g)
-    assert asked == [units % 4 == 0] * 2
-    for ours, theirs in zip(found, expected, strict=True):
-        assert_same_bits(ours, theirs)
-    work = z.copy()
-    assert_forward(kernels.bias_relu_forward(work, b, out=work), z, b)
-    assert asked[2:] == [False]  # what was just read is in the cache
+    streamed, share = [], kernels._share
+    note = lambda kernel, loops, *_: streamed.append(loops is kernels._streaming.get(kernel))
+    monkeypatch.setattr(kernels, "_share", lambda *a: note(*a) or share(*a))
+    for _ in ("all checks in Python", "by compiled checks"):
+        found = everything(z, b, g)
+        assert streamed == [units % 4 == 0] * 2 + [False]
+        for ours, theirs in zip(found, expected, strict=True):
+            assert_same_bits(ours, theirs)
+        work = z.copy()
+        assert_forward(kernels.bias_relu_forward(work, b, out=work), z, b)
+        assert streamed[3:] == [False]  # what was just read is in the cache
+        streamed.clear()
 
 
 def test_without_vectors_the_bits_are_the_same(monkeypatch):

@@ -82,15 +82,28 @@ def test_what_waits_is_bounded_and_the_oldest_goes_first(monkeypatch):
     assert address(kernels.empty(LARGE)) == places[-1]
 
 
-def test_scratch_is_used_again_however_small():
-    array = _pool.scratch((3, 5), np.uint8)
-    assert array.shape == (3, 5)
-    assert array.dtype == np.uint8
-    assert address(array) % 64 == 0
-    place = address(array)
-    assert address(_pool.scratch((3, 5), np.uint8)) != place
-    del array
-    assert address(_pool.scratch((2, 7), np.uint8)) == place
+def test_what_is_borrowed_is_nobody_elses_until_it_is_handed_back():
+    first = _pool.borrow(1000)
+    assert first.nbytes >= 1000
+    assert address(first) % 64 == 0
+    second = _pool.borrow(10)
+    assert not np.may_share_memory(first, second)
+    _pool.hand_back(first)
+    assert _pool.borrow(15) is first
+    assert _pool.borrow(15) is not first
+    elsewhere = []
+    _pool.hand_back(first)
+    thread = threading.Thread(target=lambda: elsewhere.append(_pool.borrow(15)))
+    thread.start()
+    thread.join()
+    assert elsewhere[0] is not first
+
+
+def test_a_thread_keeps_no_large_memory(monkeypatch):
+    monkeypatch.setattr(_pool, "SPARED", 1000)
+    large = _pool.borrow(1001)
+    _pool.hand_back(large)
+    assert _pool.borrow(1) is not large
 
 
 def test_two_threads_never_share_memory():
