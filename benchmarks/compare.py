@@ -19,13 +19,13 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from benchmarks import reading, without_counts
+from benchmarks import reading
 from benchmarks.copies import IN_PLACE, NON_TEMPORAL, ORDINARY
 from benchmarks.optimisers import STREAMS
 from benchmarks.reading import Interval
 
 Scores = dict[tuple[str, ...], Interval]
-OWN = ("minirelu", "minirelu reference", without_counts.NAME)
+OWN = ("minirelu", "minirelu reference")
 ENOUGH, ASSUMED = 5, 0.05
 
 

@@ -75,7 +75,7 @@ def _large(result: Row) -> Iterator[Goal]:
 
 def _counting(result: Row) -> Iterator[Goal]:
     found = _parallel(result, "bias_relu_forward", "aligned")
-    own, base = reading.row(found, KERNEL), reading.row(found, without_counts.NAME)
+    own, base = (reading.row(found, name, "pair") for name in (KERNEL, without_counts.NAME))
     if own and base:
         middle, low, high = (100 * (x - 1) for x in reading.speedup(base, own))
         yield Goal("forward: time that counting adds", (middle, low, high), 5, "%", 1, most=True)

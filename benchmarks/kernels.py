@@ -24,6 +24,9 @@ from minirelu import kernels
 Call = Callable[[], Any]
 Work = jobs.Job | optimisers.Update
 
+# rounds of a pair that is timed alone, because it differs by less than two of many candidates can be told apart
+PAIRED = 500
+
 # who does less than the whole job, and what it does not make
 FEWER = {"torch.compile, y only": ("mask", "active", "nonfinite"), without_counts.NAME: ("active", "nonfinite")}
 
@@ -84,7 +87,17 @@ def _measure(case: Case, backends: tuple[str, ...]) -> dict[str, Any]:
         work.check(name, calls[name])
     copies.check(work.source, work.target, calls)
     rows = [_row(name, *candidates[name], work, firsts.get(name), times[name]) for name in candidates]
-    return _describe(case, work, rounds) | {"rows": rows}
+    return _describe(case, work, rounds) | {"rows": rows, "pair": _pair(case, work) if "numba" in backends else []}
+
+
+def _pair(case: Case, work: Work) -> list[dict[str, Any]]:
+    """The forward kernel and its loops without counting, on the large arrays: a row each, or none for other cases."""
+    if not (case.shape == LARGE and case.peers and isinstance(work, jobs.Job) and case.kernel == "bias_relu_forward"):
+        return []
+    calls = {"minirelu": jobs.public(work), without_counts.NAME: without_counts.call(work)}
+    firsts = {name: _first_call(work, name, call) for name, call in calls.items()}
+    times = interleaved(calls, PAIRED, 0)
+    return [_row(name, "minirelu", call, work, firsts[name], times[name]) for name, call in calls.items()]
 
 
 def _row(name: str, group: str, call: Call, work: Work, first: float | None, seconds: np.ndarray) -> dict[str, Any]:
@@ -141,12 +154,10 @@ def _candidates(case: Case, work: Work, backends: tuple[str, ...]) -> dict[str, 
 def _ours(case: Case, work: Work, backends: tuple[str, ...]) -> dict[str, Call]:
     """The kernel by its backends; the reference, which takes a second on the large arrays, there only if asked for alone."""
     call = optimisers.minirelu(work) if isinstance(work, optimisers.Update) else jobs.public(work)
-    large, calls = case.shape == LARGE, {}
+    calls = {}
     if "numba" in backends:
         calls["minirelu"] = call
-        if large and case.peers and isinstance(work, jobs.Job) and work.kernel == "bias_relu_forward":
-            calls[without_counts.NAME] = without_counts.call(work)
-    if "reference" in backends and ((case.peers and not large) or case.shape == ONE or "numba" not in backends):
+    if "reference" in backends and ((case.peers and case.shape != LARGE) or case.shape == ONE or "numba" not in backends):
         calls["minirelu reference"] = _with("reference", call)
     return calls
 

@@ -1,6 +1,6 @@
 """Questions to the JSON of `python -m benchmarks kernels`; tables, goals, figure and comparison are made of the answers.
 
-- `case(result, kernel, …)`: the one case that fits, or None. `row(case, candidate)`: likewise.
+- `case(result, kernel, …)`: the one case that fits, or None. `row(case, candidate, among)`: likewise.
 - `median(row)`, `rate(row)`: seconds a call; bytes a second.
 - `share(row, ruler)`: the rate as a share of the ruler's, round by round: (median, low, high).
 - `speedup(row, other)`: how many times quicker than the other, likewise.
@@ -26,9 +26,9 @@ def case(result: Row, kernel: str, **wanted: Any) -> Row | None:
     return None
 
 
-def row(found: Row | None, candidate: str) -> Row | None:
-    """The candidate's row, if the case and the candidate are there."""
-    rows = found["rows"] if found else []
+def row(found: Row | None, candidate: str, among: str = "rows") -> Row | None:
+    """The candidate's row among the case's "rows" or its "pair", if the case and the candidate are there."""
+    rows = found.get(among, []) if found else []
     return next((each for each in rows if each["candidate"] == candidate), None)
 
 

@@ -269,6 +269,24 @@ def test_the_forward_without_counts_makes_y_and_mask_and_touches_no_counter():
     assert (np.array(counts) == 9).all()
 
 
+def test_what_counting_costs_is_timed_as_a_pair_by_itself(monkeypatch):
+    monkeypatch.setattr(kernels, "LARGE", SMALL)
+    monkeypatch.setattr(kernels, "PAIRED", 21)
+    case = cases.Case("bias_relu_forward", SMALL, peers=True)
+    job = jobs.make(case.kernel, SMALL, case.dtype, case.layout)
+    own, without = kernels._pair(case, job)
+    assert (own["candidate"], without["candidate"]) == ("minirelu", without_counts.NAME)
+    assert len(own["seconds"]) == len(without["seconds"]) == 21
+    assert own["bytes"] - without["bytes"] == sum(job.expected[letter].nbytes for letter in ("active", "nonfinite"))
+    assert not kernels._pair(replace(case, peers=False), job)
+
+    described = kernels._describe(replace(case, shape=cases.LARGE, threads=2), job, 21) | {"rows": [], "pair": [own, without]}
+    own["seconds"], without["seconds"] = [1.04] * 21, [1.0] * 21
+    (goal,) = goals.judged({"machine": {"threads": 2}, "cases": [described]})
+    assert goal.measured == pytest.approx((4, 4, 4))
+    assert goal.verdict == "yes"
+
+
 @pytest.mark.parametrize("rule", optimisers.RULES)
 def test_every_candidate_takes_the_same_optimiser_step(rule):
     update = optimisers.make(rule, (30, 7), "float32", "aligned")
