@@ -1,7 +1,7 @@
 """How many rows of a packed mask have each bit set: sums of binary digits, many columns in one register.
 
 Seven rows are added to three digits by carry-save adders, and these to the eight digits of the sums so far: 42 operations
-on 64 bytes count 7 × 512 units (Muła, Kurz and Lemire 2018, "Faster population counts using AVX2 instructions", §3, for the
+on 32 bytes count 7 × 256 units (Muła, Kurz and Lemire 2018, "Faster population counts using AVX2 instructions", §3, for the
 adders; Klarqvist, Muła and Lemire 2019, for columns).
 
 A kernel adds the rows of its mask as it writes them. Where data streams past, it does so `GROUP` rows at a time: the rows are
