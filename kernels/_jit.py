@@ -24,6 +24,7 @@ import platform
 import sys
 from collections.abc import Callable
 from itertools import pairwise
+from pathlib import Path
 from types import ModuleType
 from typing import Any
 
@@ -54,7 +55,7 @@ def compiled(builder: Builder, streaming: bool = False) -> Callable[..., None]:
     import numba
 
     try:
-        return forgiving(builder(numba.njit(nogil=True, error_model="numpy", cache=True), words(), streaming))
+        return cached(builder(numba.njit(nogil=True, error_model="numpy", cache=True), words(), streaming))
     except RuntimeError:  # Numba found no folder that it could cache in
         return builder(numba.njit(nogil=True, error_model="numpy"), words(), streaming)
 
@@ -109,9 +110,22 @@ if hasattr(os, "register_at_fork"):
     os.register_at_fork(after_in_child=_pool.cache_clear)  # a child has none of its parent's threads
 
 
-def forgiving(loops: Any) -> Any:
-    """`loops`, which go without the disk cache where it cannot be written: a full disk, a quota."""
+@functools.cache
+def _age() -> tuple[tuple[str, int, int], ...]:
+    """When the files of this folder were changed: loops are made of several of them, and Numba looks at one alone."""
+    found = ((path.name, path.stat()) for path in Path(__file__).parent.glob("*.py"))
+    return tuple(sorted((name, about.st_mtime_ns, about.st_size) for name, about in found))
+
+
+def cached(loops: Any) -> Any:
+    """`loops` with a disk cache that knows all files of this folder, and that is gone without where it cannot be written.
+
+    Both are internals of Numba's; in a version that has them no more, its own cache remains.
+    """
     cache = getattr(loops, "_cache", None)
+    file: Any = getattr(cache, "_cache_file", None)
+    if hasattr(file, "_source_stamp"):
+        file._source_stamp = (file._source_stamp, _age())
     save = getattr(cache, "save_overload", None)
     if save is not None:
 

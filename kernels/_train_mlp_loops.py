@@ -48,7 +48,7 @@ ROWS, BATCH, RULE, RESIDUAL, NORM, LAST_W, LAST_C, X, SUMS, FEW, NOTHING, TURNED
 def compiled(function: Any) -> Any:
     """`function`, compiled at its first call and cached on disk where a folder is writable."""
     try:
-        return _jit.forgiving(numba.njit(cache=True, **OPTIONS)(function))
+        return _jit.cached(numba.njit(cache=True, **OPTIONS)(function))
     except RuntimeError:  # Numba found no folder that it could cache in
         return numba.njit(**OPTIONS)(function)
 

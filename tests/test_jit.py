@@ -210,3 +210,29 @@ def test_the_sums_of_the_parallel_version(monkeypatch):
     z, b, g = drawn((300, 40), np.float64)
     forward = kernels.bias_relu_forward(z, b)
     assert_backward(kernels.relu_backward(g, forward[1]), g, z + b > 0)
+
+
+def doubling(njit, lanes, streaming):
+    @njit
+    def loops(x):
+        return 2 * x
+
+    return loops
+
+
+def test_a_change_in_any_file_of_the_folder_compiles_again(monkeypatch, tmp_path):
+    """Numba by itself looks at the one file that the loops are in, and would run what another file said before."""
+    import numba
+
+    monkeypatch.setattr(numba.config, "CACHE_DIR", str(tmp_path))
+
+    def found():
+        loops = _jit.compiled.__wrapped__(doubling)
+        assert loops(3) == 6
+        return sum(loops.stats.cache_hits.values())
+
+    assert [found(), found()] == [0, 1]
+    files = {name: size for name, _, size in _jit._age()}
+    assert files["_columns.py"] == (Path(_jit.__file__).parent / "_columns.py").stat().st_size
+    monkeypatch.setattr(_jit, "_age", lambda: (("_columns.py", 0, 0),))
+    assert [found(), found()] == [0, 1]
