@@ -4,6 +4,8 @@
 Operands are entries of strategies.GRID: at most 4 in size, at least 1/64 away from 0 and 1/32 from one another.
 """
 
+import re
+
 import hypothesis.extra.numpy as hnp
 import numpy as np
 import pytest
@@ -148,6 +150,20 @@ def test_affine_refuses_weights_that_are_no_matrix(op, backend):
     for W in (np.ones(3), 2.0, np.ones((3, 3, 2))[:, :2], np.float64(2)):
         with pytest.raises(ShapeError, match=r"xW \+ b needs x \(..., B, I\) and W \(..., I, O\), got \(7, 3\) and"):
             op(Tensor(np.ones((7, 3))), W, np.ones((1, 2)))
+
+
+@pytest.mark.parametrize("op", [ops.affine, ops.affine_relu])
+@pytest.mark.parametrize(("x", "W"), [((3,), (3, 5)), ((2, 7, 3), (4, 3, 5)), ((2, 7, 3), (3, 3, 3, 5))])
+def test_affine_refuses_inputs_that_are_no_rows_and_replicas_that_differ(op, x, W, backend):
+    needed = re.escape(f"xW + b needs x (..., B, I) and W (..., I, O), got {x} and {W}")
+    with pytest.raises(ShapeError, match=needed):
+        op(Tensor(np.ones(x)), np.ones(W), np.ones((1, 5)))
+
+
+def test_affine_says_what_the_bias_must_be():
+    said = re.escape("xW is (..., B, O) = (2, 7, 5), so b must be (..., 1, O) = (1, 5), got a number")
+    with pytest.raises(ShapeError, match=said):
+        ops.affine(Tensor(np.ones((2, 7, 3))), np.ones((3, 5)), 0.0)
 
 
 def test_affine_relu_refuses_a_bias_of_another_dtype():

@@ -29,7 +29,7 @@ def reason(mutant: Mutant) -> str:
     """A sentence, or "" for a survivor that is not understood."""
     if mutant.kind == "default":
         return "the default of an option: another function of the same family"
-    if any(line in mutant.text for line in REFUSED):
+    if mutant.function.startswith("_check_") or any(line in mutant.text for line in REFUSED):
         return "decides what is refused, not what is computed; test_ops tests the refusals"
     if any(word in mutant.text for word in FASTER):
         return "chooses between two ways to the same numbers (or, for memory layouts, is tested in test_ops)"
