@@ -9,6 +9,7 @@
     array = empty(shape, dtype)                                      aligned to 64 bytes, from memory that is used again
 
     z, skip, y, g, dz (..., B, O)   b, db (..., 1, O)   counts int64 (..., O)   mask uint32 (..., B, ceil(O/32)), see mask.py
+    float32 or float64; the first four also float16 and bfloat16, on CuPy arrays and by the reference (narrow.py)
 
 One file a kernel: formula, NumPy reference, Numba, CUDA (its text in the .cu beside it). This file alone decides which of
 them runs: by the type of the array, then by its size. `using("reference" | "numba" | "cuda")` and the variable
@@ -138,6 +139,25 @@ def _run(kernel: str, *arrays: Array) -> Any:
     return _run_compiled(kernel, arrays)
 
 
+def _run_checked(kernel: str, *arrays: Any) -> None:
+    """`_run` for arrays that have gone through the checks, among which may be 16-bit ones."""
+    first = arrays[0]
+    if first.itemsize > 2:
+        _run(kernel, *arrays)
+        _learn(kernel)
+        return
+    if type(first) is np.ndarray and _choice.get() == "numba":
+        raise BackendUnavailableError(
+            f"the numba kernels take float32 and float64, got {first.dtype}; convert it with astype, or use the reference"
+        )
+    launch = KERNELS[kernel].cuda
+    if _backend(first) == "cuda" and first.size and launch is not None:
+        launch(*arrays)
+        return
+    with np.errstate(all="ignore"):
+        KERNELS[kernel].reference(*arrays)
+
+
 def _learn(kernel: str) -> None:
     """From now on the quick way takes arrays of the types that the kernel has just run on."""
     plain, streaming = _ready.get(kernel), _streaming.get(kernel)
@@ -233,8 +253,7 @@ def _forward(
     y = empty(shape, z.dtype) if out is None else out
     packed = empty((*shape[:-1], -(-shape[-1] // BITS)), _U32) if mask is None else mask
     active, nonfinite = (empty((*shape[:-2], shape[-1]), _I64) for _ in range(2))
-    _run(kernel, z, b, y, packed, active, nonfinite, skip)
-    _learn(kernel)
+    _run_checked(kernel, z, b, y, packed, active, nonfinite, skip)
     return y, packed, active, nonfinite
 
 
@@ -323,8 +342,7 @@ def relu_backward(g: Array, mask: Array, *, out: Array | None = None) -> tuple[A
     empty, shape = array_module(g, mask).empty, g.shape
     dz = empty(shape, g.dtype) if out is None else out
     db = empty((*shape[:-2], 1, shape[-1]), g.dtype)
-    _run("relu_backward", g, mask, dz, db)
-    _learn("relu_backward")
+    _run_checked("relu_backward", g, mask, dz, db)
     return dz, db
 
 
@@ -341,8 +359,7 @@ def count_units(y: Array) -> tuple[Array, Array]:
             pass
     y = checks.given("y", y)
     active, nonfinite = (array_module(y).empty((*y.shape[:-2], y.shape[-1]), _I64) for _ in range(2))
-    _run("count_units", y, active, nonfinite)
-    _learn("count_units")
+    _run_checked("count_units", y, active, nonfinite)
     return active, nonfinite
 
 

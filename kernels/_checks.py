@@ -15,6 +15,7 @@ from ..backend import array_module, module_name
 from ..errors import ShapeError
 from . import _cuda
 from .mask import words
+from .narrow import is_narrow
 from .optimiser_step import RULES
 
 Array = Any
@@ -69,8 +70,8 @@ def step(
     # as in `forward`: what is written may not overlap an input as it was given
     before = array("x", x), array("g", g)
     slots_before = [array(name, slot) for name, slot in zip(slots, state, strict=True)]
-    x = given("x", before[0], axes=0)
-    g = _same_shape("g", given("g", before[1], axes=0), "x", x)
+    x = given("x", before[0], axes=0, narrow=False)
+    g = _same_shape("g", given("g", before[1], axes=0, narrow=False), "x", x)
     xp = array_module(x, g)
     columns = np.broadcast_arrays(*(np.asarray(c, np.float64).reshape(-1) for c in coefficients))
     per = columns[0].size
@@ -120,11 +121,15 @@ def _on_device(name: str, x: Any) -> Any:
     return sys.modules["cupy"]
 
 
-def given(name: str, x: Any, axes: int = 2) -> Array:
-    """The input `x`, which must be floating with at least `axes` axes; C-contiguous (a copy if it is not)."""
+def given(name: str, x: Any, axes: int = 2, narrow: bool = True) -> Array:
+    """The input `x`, which must be floating with at least `axes` axes; C-contiguous (a copy if it is not).
+
+    `narrow`: whether it may be of 16 bits.
+    """
     x = array(name, x)
-    if x.dtype not in (_F32, _F64):
-        raise TypeError(f"{name} must be float32 or float64, got {x.dtype}; convert it with astype")
+    if x.dtype not in (_F32, _F64) and not (narrow and is_narrow(x.dtype)):
+        types = "float32 or float64" + (", float16 or bfloat16" if narrow else "")
+        raise TypeError(f"{name} must be {types}, got {x.dtype}; convert it with astype")
     if x.ndim < axes:
         raise ShapeError(f"{name} must be (..., B, O) with at least two axes, got shape {x.shape}")
     return _contiguous(x)

@@ -14,6 +14,8 @@ import os
 from pathlib import Path
 from typing import Any, NamedTuple
 
+import numpy as np
+
 from ..files import write_atomically
 
 Array = Any
@@ -37,7 +39,7 @@ TASKS = 64
 OPTIONS = ("--std=c++17", "--fmad=false")
 CONTRACTED = ("--std=c++17",)
 
-TYPES = {"float32": "f32", "float64": "f64"}
+TYPES = {"float32": "f32", "float64": "f64", "float16": "f16", "bfloat16": "bf16"}
 
 
 def missing() -> str:
@@ -101,7 +103,6 @@ def launch(
 ) -> None:
     """Run the entry `name` of the text `parts`; integers go as 64 bits."""
     import cupy
-    import numpy as np
 
     function = _function(cupy, parts, name, options, cupy.cuda.Device().id)
     if shared > function.max_dynamic_shared_size_bytes:
@@ -168,10 +169,9 @@ class Shape(NamedTuple):
             return xp.empty(1, dtype), xp.empty(1, xp.uint32)
         return xp.empty(self.replicas * self.slabs * self.units, dtype), xp.zeros(self.replicas * self.strips, xp.uint32)
 
-    @property
-    def shared(self) -> int:
-        """Bytes in which a block adds up its rows: 16 a thread, whatever V is."""
-        return 16 * self.x * self.y
+    def shared(self, dtype: Any) -> int:
+        """Bytes in which a block adds up its rows: V sums of `dtype` a thread."""
+        return np.dtype(dtype).itemsize * self.V * self.x * self.y
 
 
 def spread(count: int) -> tuple[int]:

@@ -16,8 +16,10 @@ def warm_up(dtype: Any = np.float32) -> float:
     """Compile what nets of `dtype` use, with and without replicas, small and large; returns the seconds it took.
 
     Read-only inputs, and results of 16 MB and more that are not in place, have variants of their own, which are compiled
-    when they are met.
+    when they are met. Raises `TypeError` for other types than float32 and float64, for which nothing is compiled.
     """
+    if np.dtype(dtype) not in (np.float32, np.float64):
+        raise TypeError(f"dtype must be float32 or float64, got {np.dtype(dtype)}: nothing is compiled for other types")
     from .. import kernels  # which imports this file
 
     start = time.perf_counter()

@@ -15,8 +15,57 @@ const int AHEAD = 4;          // rows that a thread reads before it uses the fir
 
 extern __shared__ __align__(32) unsigned char arena[];  // all shared memory; the launcher says how much
 
-// V numbers that are read and written at once.
-template <class T, int V> struct __align__(V * sizeof(T)) Pack { T at[V]; };
+// Numbers of 16 bits, as they are stored. They are computed with as floats: Wide<T>, which is T itself for float and double.
+struct f16 { unsigned short bits; };
+struct bf16 { unsigned short bits; };
+
+template <class T> struct Width { typedef T type; };
+template <> struct Width<f16> { typedef float type; };
+template <> struct Width<bf16> { typedef float type; };
+template <class T> using Wide = typename Width<T>::type;
+
+#ifdef __CUDACC__  // g++ has these two words from cuda_on_cpu.h; nothing else of a text differs there
+__device__ __forceinline__ float from_half(unsigned short bits) {
+    float x;
+    asm("cvt.f32.f16 %0, %1;" : "=f"(x) : "h"(bits));
+    return x;
+}
+
+__device__ __forceinline__ unsigned short to_half(float x) {
+    unsigned short bits;
+    asm("cvt.rn.f16.f32 %0, %1;" : "=h"(bits) : "f"(x));
+    return bits;
+}
+#endif
+
+__device__ __forceinline__ float wide(float x) { return x; }
+__device__ __forceinline__ double wide(double x) { return x; }
+__device__ __forceinline__ float wide(f16 x) { return from_half(x.bits); }
+__device__ __forceinline__ float wide(bf16 x) { return __uint_as_float(u32(x.bits) << 16); }  // the upper half of a float
+
+// The nearest number that T has, of two equally near ones the even.
+template <class T> __device__ __forceinline__ T narrow(Wide<T> x) { return x; }
+template <> __device__ __forceinline__ f16 narrow<f16>(float x) { return f16{to_half(x)}; }
+template <> __device__ __forceinline__ bf16 narrow<bf16>(float x) {
+    const u32 bits = __float_as_uint(x), nearest = (bits + 0x7fffu + (bits >> 16 & 1u)) >> 16;
+    return bf16{(unsigned short)(x == x ? nearest : bits >> 16 | 0x40u)};  // a NaN stays one, whatever bits it loses
+}
+
+// V numbers that are read and written at once, 16 bytes at a time. Those of 16 bits stay two in a register until they are used.
+template <class T, int V, bool paired = sizeof(T) == 2 && V % 2 == 0>
+struct __align__(V * sizeof(T) < 16 ? V * sizeof(T) : 16) Pack {
+    T at[V];
+    __device__ __forceinline__ T get(int v) const { return at[v]; }
+    __device__ __forceinline__ void set(int v, T x) { at[v] = x; }
+};
+
+template <class T, int V> struct __align__(V * sizeof(T) < 16 ? V * sizeof(T) : 16) Pack<T, V, true> {
+    u32 pair[V / 2];
+    __device__ __forceinline__ T get(int v) const { return T{(unsigned short)(pair[v / 2] >> v % 2 * 16)}; }
+    __device__ __forceinline__ void set(int v, T x) {
+        pair[v / 2] = (pair[v / 2] & 0xffff0000u >> v % 2 * 16) | u32(x.bits) << v % 2 * 16;
+    }
+};
 
 template <class T, int V> __device__ __forceinline__ Pack<T, V> load(const T *from) {
     return *reinterpret_cast<const Pack<T, V> *>(from);
@@ -29,8 +78,16 @@ template <class T, int V> __device__ __forceinline__ void store(T *to, const Pac
 // A select: NaN passes, -0 becomes +0.
 template <class T> __device__ __forceinline__ T relu(T s) { return s <= T(0) ? T(0) : s; }
 
+template <class T> __device__ __forceinline__ bool positive(T y) { return wide(y) > Wide<T>(0); }
+
 // Infinite or NaN: the only numbers whose difference from themselves is not 0.
-template <class T> __device__ __forceinline__ bool wild(T y) { return !(y - y == T(0)); }
+template <class T> __device__ __forceinline__ bool wild(T y) { return !(wide(y) - wide(y) == Wide<T>(0)); }
+
+template <class T, int V> __device__ __forceinline__ Pack<T, V> narrowed(const Pack<Wide<T>, V> &pack) {
+    Pack<T, V> made = {};
+    for (int v = 0; v < V; v++) made.set(v, narrow<T>(pack.at[v]));
+    return made;
+}
 
 // The low 32/V bits of x, V places apart.
 template <int V> __device__ __forceinline__ u32 deal(u32 x) {
@@ -45,6 +102,10 @@ template <int V> __device__ __forceinline__ u32 deal(u32 x) {
         x = (x | x << 6) & 0x03030303u;
         x = (x | x << 3) & 0x11111111u;
     }
+    if (V == 8) {
+        x = ((x & 3u) | x << 14) & 0x00030003u;
+        x = (x | x << 7) & 0x01010101u;
+    }
     return x;
 }
 
@@ -58,35 +119,38 @@ template <int V> __device__ __forceinline__ u32 gather(u32 bits) {
 
 // A slab of rows and a strip of units of one replica: what a block of step 3 does at a time.
 struct Task {
-    i64 replica, strip, slab, unit;  // unit: the first of this thread's V
+    i64 replica, unit;  // unit: the first of this thread's V
+    int strip, slab;
     int rows;
     bool inside;  // whether this thread has units at all
 };
 
-// How the work is cut into tasks; neighbours in the queue are neighbours in a row.
+// How the work is cut into tasks; neighbours in the queue are neighbours in a row. Strips and slabs of a replica are ints:
+// more of them would be more than any card's memory, and registers are scarce.
 struct Cut {
-    i64 rows, units, strips, slabs, tasks;
-    int width;
+    i64 rows, units, tasks;
+    int strips, slabs, width;
 
     __device__ __forceinline__ Cut(i64 replicas, i64 rows, i64 units, int V) : rows(rows), units(units) {
         width = blockDim.x * V;
-        strips = (units + width - 1) / width;
-        slabs = (rows + ROWS - 1) / ROWS;
+        strips = int((units + width - 1) / width);
+        slabs = int((rows + ROWS - 1) / ROWS);
         tasks = replicas * slabs * strips;
     }
 
     __device__ __forceinline__ Task task(i64 k, int V) const {
         Task t;
-        t.strip = k % strips;
-        t.slab = k / strips % slabs;
+        t.strip = int(k % strips);
+        t.slab = int(k / strips % slabs);
         t.replica = k / strips / slabs;
-        t.unit = t.strip * width + threadIdx.x * V;
-        t.rows = int(rows - t.slab * ROWS < ROWS ? rows - t.slab * ROWS : ROWS);
+        t.unit = k % strips * width + threadIdx.x * V;
+        t.rows = int(rows - first(t) < ROWS ? rows - first(t) : ROWS);
         t.inside = t.unit < units;
         return t;
     }
 
-    __device__ __forceinline__ i64 row(const Task &t, int i) const { return t.replica * rows + t.slab * ROWS + i; }
+    __device__ __forceinline__ static i64 first(const Task &t) { return i64(t.slab) * ROWS; }
+    __device__ __forceinline__ i64 row(const Task &t, int i) const { return t.replica * rows + first(t) + i; }
 };
 
 // The sums of a block's rows, y = 0, 1, ... in this order, for the threads with y = 0.
@@ -146,7 +210,7 @@ __device__ __forceinline__ void finish_counts(
     }
     if (mine) store<u32, V>(line + t.slab * cut.units, count);
     if (!last_slab(tickets, cut, t) || !mine) return;
-#pragma unroll 8
+#pragma unroll (V > 4 ? 2 : 8)  // of more there are no registers
     for (i64 slab = 0; slab < cut.slabs; slab++)
         for (int v = 0; v < V; v++) total.add(v, __ldcg(line + slab * cut.units + v));
     total.write(active + at, nonfinite + at);

@@ -4,14 +4,19 @@
 #define FORWARD(T) const T *z, const T *b, const T *skip, T *y, u32 *mask, u64 *active, u64 *nonfinite
 #define SIZES i64 replicas, i64 rows, i64 units
 
+// Rounded once, for T of 16 bits; mask and counts are those of the number that is stored.
+template <class T, bool residual> __device__ __forceinline__ T rectified(T z, T skip, T b) {
+    return narrow<T>(relu((residual ? wide(z) + wide(skip) : wide(z)) + wide(b)));
+}
+
 // 1. One thread a number; bits and counts by atomics. mask, active and nonfinite are 0 before.
 template <class T, bool residual> __device__ __forceinline__ void forward_1(FORWARD(T), SIZES) {
     const i64 words = (units + 31) / 32, size = replicas * rows * units;
     for (i64 i = i64(blockIdx.x) * blockDim.x + threadIdx.x; i < size; i += i64(gridDim.x) * blockDim.x) {
         const i64 row = i / units, j = i % units, unit = row / rows * units + j;
-        const T v = relu((residual ? z[i] + skip[i] : z[i]) + b[unit]);
+        const T v = rectified<T, residual>(z[i], residual ? skip[i] : T(), b[unit]);
         y[i] = v;
-        if (v > T(0)) {
+        if (positive(v)) {
             atomicOr(&mask[row * words + j / 32], 1u << j % 32);
             atomicAdd(&active[unit], 1ull);
         }
@@ -28,15 +33,16 @@ template <class T, int V, bool residual> __device__ __forceinline__ void forward
         Pack<T, V> s = {};  // lanes beyond the row hold 0: they are not active, and take part in every ballot
         if (j < units) {
             s = load<T, V>(z + row * units + j);
-            for (int v = 0; v < V; v++) s.at[v] = relu((residual ? s.at[v] + skip[row * units + j + v] : s.at[v]) + b[unit + v]);
+            for (int v = 0; v < V; v++)
+                s.set(v, rectified<T, residual>(s.get(v), residual ? skip[row * units + j + v] : T(), b[unit + v]));
             store<T, V>(y + row * units + j, s);
         }
         u32 word = 0;  // lane q makes word q: bit i of its byte of ballot v is unit V·i + v
-        for (int v = 0; v < V; v++) word |= deal<V>(__ballot_sync(ALL, s.at[v] > T(0)) >> lane % V * (32 / V)) << v;
+        for (int v = 0; v < V; v++) word |= deal<V>(__ballot_sync(ALL, positive(s.get(v))) >> lane % V * (32 / V)) << v;
         if (lane < V && first / 32 + lane < words) mask[row * words + first / 32 + lane] = word;
         for (int v = 0; v < V && j < units; v++) {
-            if (s.at[v] > T(0)) atomicAdd(&active[unit + v], 1ull);
-            if (wild(s.at[v])) atomicAdd(&nonfinite[unit + v], 1ull);
+            if (positive(s.get(v))) atomicAdd(&active[unit + v], 1ull);
+            if (wild(s.get(v))) atomicAdd(&nonfinite[unit + v], 1ull);
         }
     }
 }
@@ -44,6 +50,7 @@ template <class T, int V, bool residual> __device__ __forceinline__ void forward
 // 3. See _words.h: a thread keeps its V units for a slab of rows, so b is read once a slab and counts stay in registers.
 template <class T, int V, bool residual>
 __device__ __forceinline__ void forward_3(FORWARD(T), u32 *partial, u32 *tickets, SIZES) {
+    const int ahead = V > 4 ? (residual ? 2 : 3) : AHEAD;  // more rows of 16-bit numbers do not fit the registers
     const i64 words = (units + 31) / 32;
     const Cut cut(replicas, rows, units, V);
     for (i64 k = blockIdx.x; k < cut.tasks; k += gridDim.x) {
@@ -51,25 +58,25 @@ __device__ __forceinline__ void forward_3(FORWARD(T), u32 *partial, u32 *tickets
         Pack<u32, V> count = {};  // active rows in the low 16 bits, non-finite ones in the high
         Pack<T, V> bias = {};
         if (t.inside) bias = load<T, V>(b + t.replica * units + t.unit);
-        for (int first = threadIdx.y; first < t.rows; first += AHEAD * blockDim.y) {
-            Pack<T, V> s[AHEAD] = {}, other[AHEAD] = {};
+        for (int first = threadIdx.y; first < t.rows; first += ahead * blockDim.y) {
+            Pack<T, V> s[ahead] = {}, other[ahead] = {};
 #pragma unroll
-            for (int a = 0; a < AHEAD; a++) {
+            for (int a = 0; a < ahead; a++) {
                 const int i = first + a * blockDim.y;
                 if (!t.inside || i >= t.rows) continue;
                 s[a] = load<T, V>(z + cut.row(t, i) * units + t.unit);
                 if (residual) other[a] = load<T, V>(skip + cut.row(t, i) * units + t.unit);
             }
 #pragma unroll
-            for (int a = 0; a < AHEAD; a++) {
+            for (int a = 0; a < ahead; a++) {
                 const int i = first + a * blockDim.y;
                 if (i >= t.rows) break;  // a warp has one y, so all its lanes go on or all stop
                 const i64 row = cut.row(t, i);
                 u32 bits = 0;
                 for (int v = 0; v < V; v++) {
-                    const T value = relu((residual ? s[a].at[v] + other[a].at[v] : s[a].at[v]) + bias.at[v]);
-                    s[a].at[v] = value;
-                    const bool on = t.inside && value > T(0);
+                    const T value = rectified<T, residual>(s[a].get(v), other[a].get(v), bias.get(v));
+                    s[a].set(v, value);
+                    const bool on = t.inside && positive(value);
                     bits |= u32(on) << v;
                     count.at[v] += u32(on) + (u32(wild(value)) << 16);
                 }
@@ -103,3 +110,5 @@ __device__ __forceinline__ void forward_3(FORWARD(T), u32 *partial, u32 *tickets
 
 ENTRIES(bias_relu_forward, float, f32, 4, false)
 ENTRIES(bias_relu_forward, double, f64, 2, false)
+ENTRIES(bias_relu_forward, f16, f16, 8, false)
+ENTRIES(bias_relu_forward, bf16, bf16, 8, false)

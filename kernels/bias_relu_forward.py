@@ -8,6 +8,9 @@ Bytes    per element, with E bytes a number: read E, write E + 1/8; the counts a
          (float32: 8.125. An ordinary store that misses the cache reads the line first: 12.125.)
 Special  s = -inf, ±0 -> +0, inactive; +inf -> +inf, active and non-finite; NaN -> NaN, inactive and non-finite.
          Selecting with `s <= 0` lets NaN through, and no multiplication can make 0·inf.
+16 bits  z, b and y of float16 or bfloat16 (CUDA and the reference): s in float32, y = relu(s) rounded once to the nearest, ties
+         to even, which may be +inf; mask and counts are those of that y. The bit is s > 0 all the same, however many are added:
+         all are multiples of the smallest subnormal number, and so are their sums, in float32 too: no s > 0 rounds to 0.
 Exact    y, mask and counts are bit-equal on every backend. `y` may be `z` itself.
 """
 
@@ -19,17 +22,19 @@ from ..backend import array_module
 from . import _cuda
 from ._jit import AHEAD, ROWS, SPARE
 from .mask import BITS, pack
+from .narrow import wide
 
 
 def reference(z, b, y, mask, active, nonfinite, skip):
     """`skip` is there for residual_relu.py, which shares the compiled loops; here it is not read."""
-    rectify(z + b, y, mask, active, nonfinite)
+    rectify(wide(z) + wide(b), y, mask, active, nonfinite)
 
 
 def rectify(s, y, mask, active, nonfinite):
     """What is done with the pre-activation s, in NumPy's words."""
     xp = array_module(s)
     y[...] = xp.where(s <= 0, 0, s)
+    y = wide(y)
     mask[...] = pack(y > 0)
     active[...] = (y > 0).sum(axis=-2)
     nonfinite[...] = (~xp.isfinite(y)).sum(axis=-2)
@@ -152,9 +157,8 @@ def cuda(z, b, y, mask, active, nonfinite, skip, version=3, kernel="bias_relu_fo
     entry = shape.entry(kernel, version, z.dtype)
     if version == 3:
         scratch = shape.scratch(xp, xp.uint32)
-        _cuda.launch(
-            PARTS, entry, (shape.blocks(),), (shape.x, shape.y), (*arrays, *scratch, *shape.sizes), shared=shape.shared
-        )
+        arguments, shared = (*arrays, *scratch, *shape.sizes), shape.shared(xp.uint32)
+        _cuda.launch(PARTS, entry, (shape.blocks(),), (shape.x, shape.y), arguments, shared=shared)
         return
     for counted in (mask, active, nonfinite):
         counted.fill(0)

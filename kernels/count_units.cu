@@ -8,7 +8,7 @@ template <class T> __device__ __forceinline__ void count_1(COUNTS(T), SIZES) {
     const i64 size = replicas * rows * units;
     for (i64 i = i64(blockIdx.x) * blockDim.x + threadIdx.x; i < size; i += i64(gridDim.x) * blockDim.x) {
         const i64 unit = i / units / rows * units + i % units;
-        if (y[i] > T(0)) atomicAdd(&active[unit], 1ull);
+        if (positive(y[i])) atomicAdd(&active[unit], 1ull);
         if (wild(y[i])) atomicAdd(&nonfinite[unit], 1ull);
     }
 }
@@ -21,7 +21,7 @@ template <class T, int V> __device__ __forceinline__ void count_2(COUNTS(T), SIZ
         u32 on[V] = {}, strange[V] = {};
         for (i64 i = first; i < rows && i < first + ROWS; i++) {
             const Pack<T, V> s = load<T, V>(y + (r * rows + i) * units + j);
-            for (int v = 0; v < V; v++) on[v] += s.at[v] > T(0), strange[v] += wild(s.at[v]);
+            for (int v = 0; v < V; v++) on[v] += positive(s.get(v)), strange[v] += wild(s.get(v));
         }
         for (int v = 0; v < V; v++) {
             if (on[v]) atomicAdd(&active[r * units + j + v], u64(on[v]));
@@ -45,7 +45,7 @@ template <class T, int V> __device__ __forceinline__ void count_3(COUNTS(T), u32
             }
 #pragma unroll
             for (int a = 0; a < AHEAD; a++)
-                for (int v = 0; v < V; v++) count.at[v] += u32(s[a].at[v] > T(0)) + (u32(wild(s[a].at[v])) << 16);
+                for (int v = 0; v < V; v++) count.at[v] += u32(positive(s[a].get(v))) + (u32(wild(s[a].get(v))) << 16);
         }
         finish_counts<V>(count, cut, t, active, nonfinite, partial, tickets);
     }
@@ -72,3 +72,5 @@ template <class T, int V> __device__ __forceinline__ void count_3(COUNTS(T), u32
 
 ENTRIES(float, f32, 4)
 ENTRIES(double, f64, 2)
+ENTRIES(f16, f16, 8)
+ENTRIES(bf16, bf16, 8)

@@ -15,9 +15,11 @@ import numpy as np
 from ..backend import array_module
 from . import _cuda
 from ._jit import ROWS, SPARE
+from .narrow import wide
 
 
 def reference(y, active, nonfinite):
+    y = wide(y)
     active[...] = (y > 0).sum(axis=-2)
     nonfinite[...] = (~array_module(y).isfinite(y)).sum(axis=-2)
 
@@ -66,8 +68,8 @@ def cuda(y, active, nonfinite, version=3):
     shape, xp = _cuda.Shape.of(y), array_module(y)
     entry = shape.entry("count_units", version, y.dtype)
     if version == 3:
-        arguments = (y, active, nonfinite, *shape.scratch(xp, xp.uint32), *shape.sizes)
-        _cuda.launch(("count_units",), entry, (shape.blocks(),), (shape.x, shape.y), arguments, shared=shape.shared)
+        arguments, shared = (y, active, nonfinite, *shape.scratch(xp, xp.uint32), *shape.sizes), shape.shared(xp.uint32)
+        _cuda.launch(("count_units",), entry, (shape.blocks(),), (shape.x, shape.y), arguments, shared=shared)
         return
     active.fill(0)
     nonfinite.fill(0)

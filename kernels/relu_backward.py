@@ -6,6 +6,8 @@ Special  a select: an inactive unit gets +0.0 whatever g is, also for g = ±inf 
 Exact    dz is bit-equal on every backend and may be `g` itself. db is a sum of B terms in an order of the backend's
          own; any order of summation is within (B - 1)·eps·Σ|dz| of the exact sum (Higham 2002, §4.2), to first order,
          so two backends differ by at most 2·(B - 1)·eps·Σ_rows|dz|.
+16 bits  g of float16 or bfloat16 (CUDA and the reference): db is summed in float32 and rounded once to g's dtype, so it is
+         within that bound, with the eps of float32, and half a unit in the last place of the exact sum.
 """
 
 from __future__ import annotations
@@ -16,12 +18,13 @@ from ..backend import array_module
 from . import _cuda
 from ._jit import AHEAD, ROWS, SPARE
 from .mask import BITS, unpack
+from .narrow import sums, wide
 
 
 def reference(g, mask, dz, db):
     xp = array_module(g)
-    dz[...] = xp.where(unpack(mask, g.shape[-1]), g, 0)
-    db[...] = dz.sum(axis=-2, keepdims=True)
+    dz[...] = xp.where(unpack(mask, g.shape[-1]), g, xp.zeros((), g.dtype))
+    db[...] = wide(dz).sum(axis=-2, keepdims=True)
 
 
 def numba(njit, lanes, streaming):
@@ -91,13 +94,13 @@ def cuda(g, mask, dz, db, version=3):
     if version == 1:
         _cuda.launch(("relu_backward",), entry, _cuda.spread(columns), block, (g, mask, dz, db, *shape.sizes))
         return
-    partial, tickets = shape.scratch(xp, g.dtype)
+    partial, tickets = shape.scratch(xp, sums(g.dtype))
     if version == 2:
-        partial = xp.empty(columns * shape.slabs, g.dtype)
+        partial = xp.empty(columns * shape.slabs, sums(g.dtype))
         threads = _cuda.spread(columns * shape.slabs // shape.V)
         _cuda.launch(("relu_backward",), entry, threads, block, (g, mask, dz, partial, *shape.sizes))
         add = f"relu_backward_sum_{_cuda.TYPES[g.dtype.name]}"
         _cuda.launch(("relu_backward",), add, _cuda.spread(columns), block, (partial, db, *shape.sizes))
         return
-    arguments = (g, mask, dz, db, partial, tickets, *shape.sizes)
-    _cuda.launch(("relu_backward",), entry, (shape.blocks(),), (shape.x, shape.y), arguments, shared=shape.shared)
+    arguments, shared = (g, mask, dz, db, partial, tickets, *shape.sizes), shape.shared(partial.dtype)
+    _cuda.launch(("relu_backward",), entry, (shape.blocks(),), (shape.x, shape.y), arguments, shared=shared)

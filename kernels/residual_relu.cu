@@ -3,3 +3,5 @@
 
 ENTRIES(residual_relu, float, f32, 4, true)
 ENTRIES(residual_relu, double, f64, 2, true)
+ENTRIES(residual_relu, f16, f16, 8, true)
+ENTRIES(residual_relu, bf16, bf16, 8, true)

@@ -62,7 +62,7 @@ struct Warp { u64 value[2][32]; unsigned arrived, mask; int operation, side; };
 // did an atomic operation before the second block did one. Everything else is a race, unless both are atomic.
 struct Access { unsigned block, thread, barriers, syncs, fences; bool atomic; const void *where; };
 struct Cell { Access wrote, read; bool written, been_read, many; };
-struct Array { const unsigned char *begin, *end; std::vector<Cell> cells; };
+struct Array { const unsigned char *begin, *end; size_t grain; std::vector<Cell> cells; };  // grain: bytes of a cell
 
 dim3 grid, size, block;
 unsigned serial, threads, waiting, living, barriers, atomics;
@@ -167,7 +167,8 @@ void access(const void *address, size_t bytes, bool write, bool atomic, const vo
         Array &array = arrays[i];
         if (a < array.begin || a + bytes > array.end) continue;
         if (chance(4) == 0) ready.push_back(self->number), pause();  // others may come in between
-        for (size_t k = (a - array.begin) / 4; k <= (a + bytes - 1 - array.begin) / 4; k++) touch(array.cells[k], write, atomic, i == 0, where);
+        const size_t first = (a - array.begin) / array.grain, last = (a + bytes - 1 - array.begin) / array.grain;
+        for (size_t k = first; k <= last; k++) touch(array.cells[k], write, atomic, i == 0, where);
         return;
     }
     fail(write ? "write outside of the arrays" : "read outside of the arrays", where);
@@ -234,9 +235,11 @@ void run_block(size_t shared) {
 
 using namespace coc;
 
-// shape: grid x y z, block x y z; begins and ends: the arrays that may be touched; returns 0, or 1 with a message.
+// shape: grid x y z, block x y z; begins and ends: the arrays that may be touched, of numbers of `sizes` bytes; returns 0, or 1
+// with a message.
 extern "C" int coc_launch(void *kernel, const unsigned *shape, void *const *values, size_t shared, u64 order, int watch, size_t count,
-                          const unsigned char *const *begins, const unsigned char *const *ends, char *message, size_t room, const void **where) {
+                          const unsigned char *const *begins, const unsigned char *const *ends, const size_t *sizes, char *message,
+                          size_t room, const void **where) {
     grid = {shape[0], shape[1], shape[2]}, size = {shape[3], shape[4], shape[5]};
     threads = size.x * size.y * size.z, serial = 0, seed = order, random_state = order * 7919 + 1, watching = watch;
     entry = kernel, parameters = values, error.clear();
@@ -244,8 +247,11 @@ extern "C" int coc_launch(void *kernel, const unsigned *shape, void *const *valu
     if (stacks.size() < threads * STACK) stacks.resize(threads * STACK);
     arrays.clear();
     if (watching) {
-        arrays.push_back({arena, arena + shared, {}});
-        for (size_t i = 0; i < count; i++) arrays.push_back({begins[i], ends[i], std::vector<Cell>((ends[i] - begins[i]) / 4 + 1, Cell{})});
+        arrays.push_back({arena, arena + shared, 4, {}});
+        for (size_t i = 0; i < count; i++) {
+            const size_t grain = std::min(sizes[i], size_t(4));
+            arrays.push_back({begins[i], ends[i], grain, std::vector<Cell>((ends[i] - begins[i]) / grain + 1, Cell{})});
+        }
     }
     released.assign(size_t(grid.x) * grid.y * grid.z, std::vector<unsigned>(threads, 0));
 #ifdef WITH_ASAN

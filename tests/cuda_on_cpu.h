@@ -55,6 +55,24 @@ template <class T> UNWATCHED T from_bits(unsigned long long bits) {
     return value;
 }
 
+inline unsigned __float_as_uint(float x) { return unsigned(to_bits(x)); }
+inline float __uint_as_float(unsigned bits) { return from_bits<float>(bits); }
+
+// What PTX calls cvt.f32.f16 and cvt.rn.f16.f32; the only words of a kernel's text that are not executed but replaced.
+UNWATCHED float from_half(unsigned short bits) {
+    const unsigned sign = (bits & 0x8000u) << 16, rest = bits & 0x7fffu;
+    if (rest >= 0x7c00u) return __uint_as_float(sign | 0x7f800000u | rest << 13);  // infinite or NaN
+    return __uint_as_float(sign | __float_as_uint(__uint_as_float(rest << 13) * 0x1p112f));  // as their exponents differ by 112
+}
+
+UNWATCHED unsigned short to_half(float x) {
+    const unsigned bits = __float_as_uint(x), sign = bits >> 16 & 0x8000u, rest = bits & 0x7fffffffu;
+    if (rest > 0x7f800000u) return 0x7fff;            // every NaN
+    if (rest >= 0x477ff000u) return sign | 0x7c00u;  // from 65520 on
+    if (rest < 0x38800000u) return sign | (__float_as_uint(__uint_as_float(rest) + 0.5f) - 0x3f000000u);  // multiples of 2^-24
+    return sign | (rest - 0x38000000u + 0xfffu + (rest >> 13 & 1u)) >> 13;
+}
+
 UNWATCHED unsigned __ballot_sync(unsigned mask, int truth) {
     const unsigned long long *all = coc::exchange(mask, 1, truth != 0);
     unsigned word = 0;

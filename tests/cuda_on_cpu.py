@@ -41,9 +41,14 @@ class KernelError(Exception):
     """A kernel did what it must not do."""
 
 
+def type_only(source, type):
+    """The text without its entries for other types of numbers than `type`: float, double, f16 or bf16."""
+    others = "|".join({"float", "double", "f16", "bf16"} - {type})
+    return re.sub(rf"(ENTRIES|ENTRY)\([^()\n]*\b({others})\b[^()\n]*\)", "", source)
+
+
 def float32_only(source):
-    """The text without its entries for float64."""
-    return re.sub(r"(ENTRIES|ENTRY)\([^()\n]*\b(double|f64)\b[^()\n]*\)", "", source)
+    return type_only(source, "float")
 
 
 def step_only(source, version):
@@ -125,6 +130,7 @@ class Library:
         pointers = (ctypes.c_void_p * 24)(*(ctypes.addressof(v) for v in values))
         begins = (ctypes.c_void_p * len(arrays))(*(a.ctypes.data for a in arrays))
         ends = (ctypes.c_void_p * len(arrays))(*(a.ctypes.data + a.nbytes for a in arrays))
+        sizes = (ctypes.c_size_t * len(arrays))(*(a.itemsize for a in arrays))
         shape = (ctypes.c_uint * 6)(*_three(grid), *_three(block))
         message, where = ctypes.create_string_buffer(400), (ctypes.c_void_p * 2)()
         failed = self.loaded.coc_launch(
@@ -137,6 +143,7 @@ class Library:
             ctypes.c_size_t(len(arrays)),
             begins,
             ends,
+            sizes,
             message,
             ctypes.c_size_t(400),
             where,

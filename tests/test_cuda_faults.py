@@ -6,6 +6,7 @@ from typing import NamedTuple
 import cuda_on_cpu
 import numpy as np
 import pytest
+from exactness import bfloat16
 from test_cuda_kernels import check_backward, check_counts, check_rectifier, check_step, normal, reference
 
 from minirelu.kernels import _cuda
@@ -24,9 +25,13 @@ class Fault(NamedTuple):
     new: str
     said: str
     shape: tuple[int, ...] = (131, 33)
+    dtype: type = np.float32
 
 
+TYPES = {"float32": "float", "float16": "f16", "bfloat16": "bf16"}
 WRONG = "not equal|AssertionError|assert"
+COUNTED = "count.at[v] += u32(on) + (u32(wild(value)) << 16);\n                }"
+UNROUNDED = COUNTED.replace("wild(value)", "t.inside && wild(wide(z[row * units + t.unit + v]) + wide(bias.get(v)))")
 BARRIER = "    all[threadIdx.y * blockDim.x + threadIdx.x] = sum;\n    __syncthreads();"
 FAULTS = {
     "missing barrier": Fault(FORWARD, 3, BARRIER, BARRIER.rsplit("\n", 1)[0], "race|nothing wrote"),
@@ -55,9 +60,9 @@ FAULTS = {
     "race on the mask": Fault(
         FORWARD, 1, "atomicOr(&mask[row * words + j / 32], 1u << j % 32)", "mask[row * words + j / 32] |= 1u << j % 32", "race"
     ),
-    ">= at the kink": Fault(FORWARD, 1, "if (v > T(0)) {", "if (v >= T(0)) {", WRONG),
+    ">= at the kink": Fault(FORWARD, 1, "wide(y) > Wide<T>(0)", "wide(y) >= Wide<T>(0)", WRONG),
     "multiply instead of select": Fault(
-        BACKWARD, 3, "bits[a] >> v & 1u ? d[a].at[v] : T(0)", "T(bits[a] >> v & 1u) * d[a].at[v]", WRONG
+        BACKWARD, 3, "bits[a] >> v & 1u ? d[a].get(v) : T()", "T(bits[a] >> v & 1u) * d[a].get(v)", WRONG
     ),
     "fmax instead of select": Fault(FORWARD, 3, "return s <= T(0) ? T(0) : s;", "return s > T(0) ? s : T(0);", WRONG),
     "unmasked lanes in a shuffle": Fault(
@@ -86,6 +91,28 @@ FAULTS = {
     "counts that are not finished": Fault(
         COUNT, 3, "for (int y = 1; y < blockDim.y; y++)", "for (int y = 1; y < blockDim.y - 1; y++)", WRONG
     ),
+    "rounding towards zero": Fault(
+        FORWARD, 3, "(bits + 0x7fffu + (bits >> 16 & 1u)) >> 16", "bits >> 16", WRONG, (5, 40), bfloat16
+    ),
+    "ties away from zero": Fault(
+        FORWARD, 3, "bits + 0x7fffu + (bits >> 16 & 1u)", "bits + 0x8000u", WRONG, (131, 40), bfloat16
+    ),
+    "counts of what is not yet rounded": Fault(FORWARD, 3, COUNTED, UNROUNDED, WRONG, (131, 40), np.float16),
+    "one of two in a register is lost": Fault(
+        FORWARD, 2, "0xffff0000u >> v % 2 * 16", "0xffffu >> v % 2 * 16", WRONG, (5, 40), bfloat16
+    ),
+    "wrong bit of eight numbers a lane": Fault(
+        FORWARD, 2, "(x | x << 7) & 0x01010101u", "(x | x << 6) & 0x01010101u", WRONG, (5, 40), np.float16
+    ),
+    "sums rounded at every row": Fault(
+        BACKWARD,
+        3,
+        "sum.at[v] += wide(d[a].get(v));",
+        "sum.at[v] = wide(narrow<T>(sum.at[v] + wide(d[a].get(v))));",
+        WRONG,
+        (131, 40),
+        bfloat16,
+    ),
     "velocity used before it is new": Fault(
         STEP,
         1,
@@ -101,7 +128,7 @@ def only(fault):
 
     def cut(source):
         rest = re.sub(r"^(ENTRIES\(residual_relu|RULE\((?!heavy_ball)).*", "", source, flags=re.MULTILINE)
-        return cuda_on_cpu.step_only(cuda_on_cpu.float32_only(rest), fault.version)
+        return cuda_on_cpu.step_only(cuda_on_cpu.type_only(rest, TYPES[np.dtype(fault.dtype).name]), fault.version)
 
     return cut
 
@@ -113,8 +140,8 @@ def planted(fault):
 
 def run(fault, change, seed):
     with cuda_on_cpu.installed(seed=seed, flavour=cuda_on_cpu.WATCHED_AT_ONCE, multiprocessors=1, change=change) as cupy:
-        z = normal(fault.shape, np.float32)
-        b = normal((*fault.shape[:-2], 1, fault.shape[-1]), np.float32, 1)
+        z = normal(fault.shape, fault.dtype)
+        b = normal((*fault.shape[:-2], 1, fault.shape[-1]), fault.dtype, 1)
         if fault.kernel == STEP:
             check_step(cupy, "heavy_ball", fault.shape, np.float32, fault.version)
         elif fault.kernel == BACKWARD:

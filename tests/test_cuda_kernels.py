@@ -13,12 +13,12 @@ import cuda_on_cpu
 import fake_cupy
 import numpy as np
 import pytest
-from exactness import assert_same_bits
+from exactness import HALVES, assert_same_bits, special_halves
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from numpy.testing import assert_array_equal
 
-from minirelu import kernels
+from minirelu import Tensor, kernels
 from minirelu.errors import BackendUnavailableError
 from minirelu.kernels import _cuda
 from minirelu.kernels.optimiser_step import RULES
@@ -27,16 +27,19 @@ from minirelu.testing.strategies import special
 pytestmark = pytest.mark.skipif(bool(cuda_on_cpu.missing()), reason=cuda_on_cpu.missing() or "g++ is there")
 KERNELS = Path(_cuda.__file__).parent
 DTYPES = [np.float32, np.float64]
+ALL = [*DTYPES, *HALVES]
 VERSIONS = [1, 2, 3]
 # ragged and whole rows of 16 bytes; one slab of 128 rows and several; one strip of 1024 units and several
 SHAPES = [(1, 1), (3, 33), (2, 36), (5, 4, 31), (129, 5), (2, 130, 132), (257, 64), (2, 1028), (1, 1025)]
+SHAPES_OF_HALVES = [(3, 33), (2, 40), (5, 4, 31), (2, 130, 136), (257, 64), (2, 1032)]  # the same for 8 numbers in 16 bytes
 
 
 def normal(shape, dtype, seed=0):
-    """Normal numbers, some of them infinite, NaN or ±0."""
+    """Normal numbers, some of them infinite, NaN or ±0; of 16 bits also the largest one, of which two overflow."""
     rng = np.random.default_rng(seed)
     values = rng.normal(size=shape).astype(dtype)
-    strange = rng.choice(np.array([np.inf, -np.inf, np.nan, 0.0, -0.0], dtype), shape)
+    largest = [65504.0] if dtype == np.float16 else []
+    strange = rng.choice(np.array([np.inf, -np.inf, np.nan, 0.0, -0.0, *largest], dtype), shape)
     return np.where(rng.random(shape) < 0.1, strange, values)
 
 
@@ -83,11 +86,26 @@ def check_backward(cupy, g, mask, version, in_place=False):
     kernels.KERNELS["relu_backward"].cuda(source, cupy.asarray(mask), *found, version=version)
     assert_same_bits(found[0], dz)
     ours = found[1].get()
+    if dz.itemsize == 2:
+        check_rounded_sums(ours, dz)
+        return
     sound = np.isfinite(dz).all(axis=-2, keepdims=True)
     with np.errstate(all="ignore"):
         bound = 2 * dz.shape[-2] * np.finfo(dz.dtype).eps * np.abs(dz).sum(axis=-2, keepdims=True)
         assert (np.abs(ours - db) <= bound)[sound].all()
     assert_array_equal(ours[~sound], db[~sound])  # infinities and NaN do not depend on the order
+
+
+def check_rounded_sums(db, dz):
+    """Rounding never changes the order of two numbers, so db lies between the rounded ends of what a float32 sum may be."""
+    with np.errstate(all="ignore"):
+        exact, size = (x.sum(axis=-2, keepdims=True) for x in (dz.astype(np.float64), np.abs(dz.astype(np.float64))))
+        far = dz.shape[-2] * np.finfo(np.float32).eps * size
+        low, high = ((exact + sign * far).astype(np.float32).astype(dz.dtype).astype(np.float32) for sign in (-1, 1))
+        db = db.astype(np.float32)
+    sound = np.isfinite(exact)
+    assert ((low <= db) & (db <= high))[sound].all()
+    assert_array_equal(db[~sound], exact[~sound])  # infinities and NaN do not depend on the order
 
 
 def check_step(cupy, rule, shape, dtype, version):
@@ -107,10 +125,10 @@ def check_step(cupy, rule, shape, dtype, version):
 # ------------------------------------------------------------------------------------------------------- every step
 
 
-@pytest.mark.parametrize("dtype", DTYPES)
+@pytest.mark.parametrize("dtype", ALL)
 @pytest.mark.parametrize("version", VERSIONS)
 def test_every_step_of_the_ladder_equals_the_reference(version, dtype):
-    for seed, shape in enumerate(SHAPES):
+    for seed, shape in enumerate(SHAPES_OF_HALVES if dtype in HALVES else SHAPES):
         z, skip, g = (normal(shape, dtype, s) for s in (0, 1, 2))
         b = normal((*shape[:-2], 1, shape[-1]), dtype, 3)
         mask = reference("bias_relu_forward", z, b)[1]
@@ -128,7 +146,7 @@ def test_optimiser_steps_have_the_bits_of_numpy(rule, version):
                 check_step(cupy, rule, shape, dtype, version)
 
 
-def property_of_ragged_sizes(flavour, sizes, dtypes=DTYPES, change=lambda source: source):
+def property_of_ragged_sizes(flavour, sizes, dtypes=ALL, change=lambda source: source):
     @given(data=st.data(), version=st.sampled_from(VERSIONS), dtype=st.sampled_from(dtypes), seed=st.integers(0, 2**16))
     def holds(data, version, dtype, seed):
         R, B, O = (data.draw(st.integers(1, high)) for high in sizes)  # noqa: E741
@@ -170,8 +188,9 @@ def test_no_optimiser_touches_anything_else_in_many_schedules():
 
 def check_special_values(cupy, version, dtype):
     """Every special value plus every special value, in every place of a word; as a gradient at active and inactive units."""
-    values = special(dtype)
-    assert ((values != 0) & (np.abs(values) < np.finfo(dtype).tiny)).any(), "the table has subnormal numbers"
+    values = special_halves(dtype) if dtype in HALVES else special(dtype)
+    if dtype not in HALVES:
+        assert ((values != 0) & (np.abs(values) < np.finfo(dtype).tiny)).any(), "the table has subnormal numbers"
     z = np.resize(values, (len(values), 40))
     for b in values:
         check_forward(cupy, z, z[::-1].copy(), np.full((1, 40), b, dtype), version)
@@ -179,11 +198,87 @@ def check_special_values(cupy, version, dtype):
     check_backward(cupy, z, mask, version)
 
 
-@pytest.mark.parametrize("dtype", DTYPES)
+@pytest.mark.parametrize("dtype", ALL)
 @pytest.mark.parametrize("version", VERSIONS)
 def test_the_table_of_special_values(version, dtype):
     with cuda_on_cpu.installed() as cupy:
         check_special_values(cupy, version, dtype)
+
+
+# ----------------------------------------------------------------------------------------------------------- 16 bits
+
+# what no kernel has by itself: the conversions, each in an entry of its own
+CONVERSIONS = """
+template <class T> __device__ void convert(const T *x, float *wider, const float *s, T *nearest, i64 n, i64 m) {
+    for (i64 i = threadIdx.x; i < n; i += blockDim.x) wider[i] = wide(x[i]);
+    for (i64 i = threadIdx.x; i < m; i += blockDim.x) nearest[i] = narrow<T>(s[i]);
+}
+#define ENTRY(T, name) \\
+    extern "C" __global__ void name(const T *x, float *w, const float *s, T *y, i64 n, i64 m) { convert(x, w, s, y, n, m); }
+ENTRY(f16, float16)
+ENTRY(bf16, bfloat16)
+"""
+
+
+def every(dtype):
+    """All 65,536 numbers of `dtype`, as (256, 256)."""
+    return np.arange(1 << 16, dtype=np.uint16).view(dtype).reshape(256, 256)
+
+
+@pytest.mark.parametrize("dtype", HALVES)
+def test_numbers_of_16_bits_are_converted_as_by_numpy(dtype):
+    """All of them; and back from each, from the middle of two neighbours, and from the floats beside these."""
+    x = every(dtype).ravel()
+    with np.errstate(all="ignore"):
+        wider = x.astype(np.float32)
+        middle = ((wider[:-1].astype(float) + wider[1:]) / 2).astype(np.float32)
+        near = np.concatenate([wider, middle])
+        s = np.concatenate([near, np.nextafter(near, np.float32(np.inf)), np.nextafter(near, np.float32(-np.inf))])
+        nearest = s.astype(dtype)
+    found = np.empty_like(wider), np.empty_like(nearest)
+    arguments = (x, found[0], s, found[1], x.size, s.size)
+    cuda_on_cpu.Library(_cuda.source() + CONVERSIONS).launch(np.dtype(dtype).name, (1,), (64,), arguments)
+    assert_same_bits(found[0], wider)
+    assert_same_bits(found[1], nearest)
+
+
+@pytest.mark.parametrize("dtype", HALVES)
+def test_sums_of_16_bits_are_rounded_once(dtype):
+    """All numbers, each plus a special one: in float64, where no digit is lost, and by the type's own addition."""
+    z, b = every(dtype), np.resize(special_halves(dtype), (1, 256))
+    with np.errstate(all="ignore"):
+        exact = (z.astype(np.float64) + b.astype(np.float64)).astype(dtype)
+        assert_same_bits(exact, z + b)
+        on, strange, beyond = exact > 0, ~np.isfinite(exact) & (exact != -np.inf), np.isfinite(z) & np.isfinite(b)
+        y = np.where(on | np.isnan(exact), exact, np.zeros((), dtype))
+        counts = (z > 0).sum(0), (~np.isfinite(z)).sum(0)
+    assert (strange & beyond).any(), "some sums overflow by rounding"
+    with cuda_on_cpu.installed() as cupy:
+        found = kernels.bias_relu_forward(cupy.asarray(z), cupy.asarray(b)) + kernels.count_units(cupy.asarray(z))
+    for ours, right in zip(found, (y, kernels.mask.pack(on), on.sum(0), strange.sum(0), *counts), strict=True):
+        assert_same_bits(ours, right)
+
+
+@pytest.mark.parametrize("dtype", HALVES)
+def test_a_gradient_of_16_bits_keeps_every_bit(dtype):
+    """Of NaN, too, quiet or not."""
+    g = every(dtype)
+    on = np.random.default_rng(0).random(g.shape) < 0.5
+    with cuda_on_cpu.installed() as cupy:
+        dz, _ = kernels.relu_backward(cupy.asarray(g), cupy.asarray(kernels.mask.pack(on)))
+    assert_array_equal(dz.get().view(np.uint16), np.where(on, g.view(np.uint16), 0))
+
+
+@given(data=st.data(), dtype=st.sampled_from(HALVES))
+def test_no_positive_sum_of_16_bits_rounds_to_zero(data, dtype):
+    """So the bit of the mask is s > 0 and y > 0 alike, also of three numbers that cancel (kernels/bias_relu_forward.py)."""
+    patterns = st.lists(st.integers(0, 2**16 - 1), min_size=8, max_size=8)
+    z, skip, b = (np.array(data.draw(patterns), np.uint16).view(dtype) for _ in range(3))
+    if data.draw(st.booleans()):  # what cancels leaves the smallest numbers
+        skip = -z
+    with np.errstate(all="ignore"):
+        s = z.astype(np.float32) + skip.astype(np.float32) + b.astype(np.float32)
+        assert_array_equal(s > 0, s.astype(dtype) > 0)
 
 
 # ------------------------------------------------------------------------------------------------------ order of sums
@@ -208,8 +303,9 @@ def test_db_depends_on_one_replica_alone(units):
 # ---------------------------------------------------------------------------------------------------------- dispatch
 
 
-def test_device_arrays_run_the_cuda_kernels_by_default(monkeypatch):
-    z, b, g = normal((2, 40, 36), np.float32), normal((2, 1, 36), np.float32, 1), normal((2, 40, 36), np.float32, 2)
+@pytest.mark.parametrize("dtype", [np.float32, *HALVES])
+def test_device_arrays_run_the_cuda_kernels_by_default(monkeypatch, dtype):
+    z, b, g = normal((2, 40, 36), dtype), normal((2, 1, 36), dtype, 1), normal((2, 40, 36), dtype, 2)
     with cuda_on_cpu.installed() as cupy:
         assert kernels.available()["relu_backward"]["cuda"] == "ok"
         launched = []
@@ -225,6 +321,23 @@ def test_device_arrays_run_the_cuda_kernels_by_default(monkeypatch):
         assert_same_bits(ours, right)
     assert_same_bits(dz, reference("relu_backward", g, found[1].get())[0])
     assert_same_bits(counts[0], found[2].get())
+
+
+@pytest.mark.parametrize("dtype", HALVES)
+def test_device_arrays_of_16_bits_work_in_place_and_are_refused_elsewhere(dtype):
+    z, skip, b = normal((40, 48), dtype), normal((40, 48), dtype, 1), normal((1, 48), dtype, 2)
+    with cuda_on_cpu.installed() as cupy:
+        on_device = cupy.asarray(z)
+        found = kernels.residual_relu(on_device, cupy.asarray(skip), cupy.asarray(b), out=on_device)
+        assert found[0] is on_device
+        for ours, right in zip(found, reference("residual_relu", z, skip, b), strict=True):
+            assert_same_bits(ours, right)
+        with kernels.using("reference"):
+            assert_same_bits(kernels.count_units(on_device)[0], found[2].get())
+        with pytest.raises(TypeError, match="x must be float32 or float64, got"):
+            kernels.optimiser_step("sgd", on_device, on_device, [0.1])
+        with pytest.raises(TypeError, match="a Tensor holds float32 or float64, got"):
+            Tensor(on_device)
 
 
 def test_host_arrays_are_not_moved():
@@ -249,7 +362,7 @@ def test_without_a_gpu_the_reason_is_said():
         assert "minirelu[cuda]" in kernels.available()["sgd"]["cuda"]
 
 
-class Tensor:
+class Exported:
     """Another library's tensor on the device, by DLPack or by `__cuda_array_interface__`."""
 
     def __init__(self, array, protocol):
@@ -266,7 +379,7 @@ def test_tensors_of_other_libraries_are_taken_without_a_copy(protocol):
     z, b = normal((40, 36), np.float32), normal((1, 36), np.float32, 1)
     with cuda_on_cpu.installed() as cupy:
         y = cupy.asarray(np.zeros_like(z))
-        tensors = [Tensor(a, protocol) for a in (cupy.asarray(z), cupy.asarray(b), y)]
+        tensors = [Exported(a, protocol) for a in (cupy.asarray(z), cupy.asarray(b), y)]
         found = kernels.bias_relu_forward(*tensors[:2], out=tensors[2])
         assert found[0].data.ptr == y.data.ptr
         for ours, right in zip((y, *found[1:]), reference("bias_relu_forward", z, b)[0:], strict=True):
@@ -313,13 +426,13 @@ def test_every_kernel_has_its_text_beside_it():
 SANITIZED = """
 import numpy as np, cuda_on_cpu, test_cuda_kernels as t
 with cuda_on_cpu.installed(seed=5, flavour=cuda_on_cpu.ADDRESS, change=lambda s: s.replace(OLD, NEW) if OLD else s) as cupy:
-    for dtype in t.DTYPES:
+    for dtype in t.ALL:
         for version in t.VERSIONS:
             for shape in SHAPES:
                 z, b = t.normal(shape, dtype), t.normal((*shape[:-2], 1, shape[-1]), dtype, 1)
                 t.check_forward(cupy, z, z, b, version)
                 t.check_backward(cupy, z, t.reference("bias_relu_forward", z, b)[1], version)
-            for rule in t.RULES:
+            for rule in t.RULES if dtype in t.DTYPES else ():
                 t.check_step(cupy, rule, (2, 33, 40), dtype, version)
 print("clean")
 """
@@ -332,7 +445,7 @@ def sanitized(shapes, old="", new=""):
 
 @pytest.mark.long
 def test_address_sanitizer_finds_nothing():
-    assert sanitized(SHAPES).endswith("clean\n")
+    assert sanitized(SHAPES + SHAPES_OF_HALVES).endswith("clean\n")
 
 
 @pytest.mark.long

@@ -12,16 +12,19 @@ import warnings
 
 import numpy as np
 import pytest
-from exactness import bits
+from exactness import HALVES, assert_same_bits, bits
 from numpy.testing import assert_allclose, assert_array_equal
 from test_cuda_kernels import (
+    ALL,
     DTYPES,
     SHAPES,
+    SHAPES_OF_HALVES,
     VERSIONS,
     check_backward,
     check_forward,
     check_special_values,
     check_step,
+    every,
     normal,
     reference,
 )
@@ -61,13 +64,13 @@ def test_a_fused_layer_on_the_device_equals_the_host(cupy, dtype):
         np.testing.assert_allclose(device, host, rtol=tolerance, atol=100 * tolerance)
 
 
-LARGE = [(1000, 4100), (4096, 1027), (7, 300, 200)]
+LARGE = [(1000, 4104), (4096, 1027), (7, 300, 200)]
 
 
 @pytest.mark.gpu
-@pytest.mark.parametrize("dtype", DTYPES)
+@pytest.mark.parametrize("dtype", ALL)
 @pytest.mark.parametrize("version", VERSIONS)
-@pytest.mark.parametrize("shape", [*SHAPES, *LARGE])
+@pytest.mark.parametrize("shape", [*SHAPES, *SHAPES_OF_HALVES[-3:], *LARGE])
 def test_every_step_of_the_ladder(cupy, shape, version, dtype):
     z, skip, g, b = (normal(s, dtype, k) for k, s in enumerate((shape, shape, shape, (*shape[:-2], 1, shape[-1]))))
     for in_place in (False, True):
@@ -76,10 +79,43 @@ def test_every_step_of_the_ladder(cupy, shape, version, dtype):
 
 
 @pytest.mark.gpu
-@pytest.mark.parametrize("dtype", DTYPES)
+@pytest.mark.parametrize("dtype", ALL)
 @pytest.mark.parametrize("version", VERSIONS)
 def test_the_table_of_special_values(cupy, version, dtype):
     check_special_values(cupy, version, dtype)
+
+
+@pytest.mark.gpu
+@pytest.mark.parametrize("dtype", HALVES)
+@pytest.mark.parametrize("version", VERSIONS)
+def test_every_number_of_16_bits(cupy, version, dtype):
+    """Through the two instructions that the execution on the CPU replaces: read, added, rounded, counted, kept to the bit."""
+    z, b = every(dtype), normal((1, 256), dtype)
+    check_forward(cupy, z, z[::-1].copy(), b, version)
+    mask = kernels.mask.pack(np.random.default_rng(0).random(z.shape) < 0.5)
+    check_backward(cupy, z, mask, version)
+    dz, db = (cupy.empty(s, z.dtype) for s in (z.shape, b.shape))
+    kernels.KERNELS["relu_backward"].cuda(cupy.asarray(z), cupy.asarray(mask), dz, db, version=version)
+    on = kernels.mask.unpack(mask, 256)
+    assert_array_equal(dz.get().view(np.uint16), np.where(on, z.view(np.uint16), 0))
+
+
+@pytest.mark.gpu
+@pytest.mark.parametrize("dtype", HALVES)
+def test_tensors_of_16_bits_of_pytorch_are_taken_without_a_copy(cupy, dtype):
+    if importlib.util.find_spec("torch") is None:
+        pytest.skip("torch is not installed")
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        torch = importlib.import_module("torch")
+    z, b = normal((64, 200), dtype), normal((1, 200), dtype, 1)
+    right = reference("bias_relu_forward", z, b)
+    kind = getattr(torch, np.dtype(dtype).name)
+    on_device = [torch.from_numpy(x.view(np.int16)).cuda().view(kind) for x in (z, b)]
+    found = kernels.bias_relu_forward(*on_device, out=on_device[0])
+    assert found[0].data.ptr == on_device[0].data_ptr()
+    for ours, expected in zip(found, right, strict=True):
+        assert_same_bits(ours, expected)
 
 
 @pytest.mark.gpu
@@ -146,10 +182,11 @@ def unpooled(cupy):
 @pytest.mark.gpu
 def test_sanitized_kernels(unpooled):
     for shape in ((3, 33), (131, 40)):
-        z, b = normal(shape, np.float32), normal((1, shape[-1]), np.float32, 1)
         for version in VERSIONS:
-            check_forward(unpooled, z, z, b, version)
-            check_backward(unpooled, z, reference("bias_relu_forward", z, b)[1], version)
+            for dtype in (np.float32, HALVES[-1]):
+                z, b = normal(shape, dtype), normal((1, shape[-1]), dtype, 1)
+                check_forward(unpooled, z, z, b, version)
+                check_backward(unpooled, z, reference("bias_relu_forward", z, b)[1], version)
             check_step(unpooled, "adam", shape, np.float32, version)
 
 

@@ -12,7 +12,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from exactness import assert_same_bits
+from exactness import HALVES, assert_same_bits, special_halves
 from numpy.testing import assert_array_equal
 
 from minirelu import kernels
@@ -288,6 +288,67 @@ def test_inputs_may_be_read_only_and_broadcast(backend):
             assert_same_bits(ours, theirs)
 
 
+def halves(dtype):
+    """z, skip, b, g of 16 bits, special values among them."""
+    rng = np.random.default_rng(0)
+    z, skip, g = (rng.normal(size=(2, 9, 33)).astype(dtype) for _ in range(3))
+    z[0, :, :28] = skip[1, :, -28:] = special_halves(dtype)
+    return z, skip, rng.normal(size=(2, 1, 33)).astype(dtype), g
+
+
+@pytest.mark.parametrize("dtype", HALVES)
+@pytest.mark.parametrize("choice", ["auto", "reference"])
+def test_the_reference_of_16_bits_against_the_formulas(choice, dtype):
+    """Sums in float32, one rounding; mask and counts of what is stored; db rounded once."""
+    z, skip, b, g = halves(dtype)
+    floats = [x.astype(np.float32) for x in (z, skip, b)]
+    with kernels.using(choice), np.errstate(all="ignore"):
+        for found, s in (
+            (kernels.bias_relu_forward(z, b), floats[0] + floats[2]),
+            (kernels.residual_relu(z, skip, b), floats[0] + floats[1] + floats[2]),
+        ):
+            y, *_ = formula(s, np.float32(0))
+            _, packed, active, nonfinite = formula(y.astype(dtype).astype(np.float32), np.float32(0))
+            right = y.astype(dtype), packed.astype(np.uint32), active.astype(np.int64), nonfinite.astype(np.int64)
+            for ours, theirs in zip(found, right, strict=True):
+                assert_same_bits(ours, theirs)
+        again = kernels.count_units(y.astype(dtype))
+        assert_same_bits(again[1], right[3])
+        dz, db = kernels.relu_backward(g, packed.astype(np.uint32))
+    assert_same_bits(dz, np.where(y > 0, g, np.zeros((), dtype)))
+    assert_same_bits(db, dz.astype(np.float64).sum(axis=-2, keepdims=True).astype(np.float32).astype(dtype))
+
+
+@pytest.mark.parametrize("dtype", HALVES)
+def test_no_loops_are_compiled_for_16_bits(dtype):
+    if _jit.missing():
+        pytest.skip(_jit.missing())
+    z, skip, b, g = halves(dtype)
+    packed = kernels.bias_relu_forward(*(x.astype(np.float32) for x in (z, b)))[1]  # and the quick way knows float32
+    before = z.copy()
+    calls = [
+        lambda: kernels.bias_relu_forward(z, b, out=z),
+        lambda: kernels.residual_relu(z, skip, out=z),
+        lambda: kernels.relu_backward(g, packed),
+        lambda: kernels.count_units(z),
+    ]
+    for call in calls:
+        with (
+            kernels.using("numba"),
+            pytest.raises(BackendUnavailableError, match="numba kernels take float32 and float64, got"),
+        ):
+            call()
+    assert_same_bits(z, before)
+    with pytest.raises(TypeError, match="dtype must be float32 or float64, got"):
+        kernels.warm_up(dtype)
+    assert kernels.bias_relu_forward(z[:0], b[:0])[0].dtype == dtype
+
+
+def test_numbers_of_16_bits_in_the_other_order_of_bytes_are_refused():
+    with pytest.raises(TypeError, match="y must be float32 or float64, float16 or bfloat16, got"):
+        kernels.count_units(np.ones((2, 3), np.dtype(np.float16).newbyteorder()))
+
+
 Z, BIAS, G = drawn((4, 40), np.float32)
 WIDE = np.zeros((9, 40), np.float32)
 PACKED = np.zeros((4, 2), np.uint32)
@@ -301,7 +362,12 @@ def read_only(array):
 
 REFUSED_FORWARD = {
     "z is a list": (lambda out: ([[1.0]], BIAS), {}, TypeError, "z must be a NumPy or CuPy array, or .*, got list"),
-    "z is integers": (lambda out: (Z.astype(int), BIAS), {}, TypeError, "z must be float32 or float64, got int64"),
+    "z is integers": (
+        lambda out: (Z.astype(int), BIAS),
+        {},
+        TypeError,
+        "z must be float32 or float64, float16 or bfloat16, got int64",
+    ),
     "z has one axis": (lambda out: (Z[0], BIAS), {}, ShapeError, r"at least two axes, got shape \(40,\)"),
     "b has another dtype": (lambda out: (Z, BIAS.astype(float)), {}, TypeError, "z is float32 and b is float64"),
     "b has another width": (lambda out: (Z, BIAS[:, :39]), {}, ShapeError, r"b must be .*\(1, 40\), got \(1, 39\)"),
@@ -384,7 +450,7 @@ def test_rows_of_a_mask_are_counted_bit_by_bit(words):
     ("arguments", "outputs", "error", "sentence"),
     [
         (([[1.0]], PACKED), {}, TypeError, "g must be a NumPy or CuPy array, or .*, got list"),
-        ((G.astype(np.float16), PACKED), {}, TypeError, "g must be float32 or float64"),
+        ((G.astype(int), PACKED), {}, TypeError, "g must be float32 or float64, .*, got int64"),
         ((G, PACKED[:, :1]), {}, ShapeError, r"mask must be uint32 \(4, 2\), got uint32 \(4, 1\)"),
         ((G, PACKED[:3]), {}, ShapeError, r"got uint32 \(3, 2\)"),
         ((G, PACKED.astype(np.int64)), {}, ShapeError, "got int64"),
