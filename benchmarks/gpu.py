@@ -43,12 +43,15 @@ CASES = [
     *(Case(kernel, (640, 1024, 200)) for kernel in ("bias_relu_forward", "relu_backward")),  # narrow layers of replicas
     Case("adam_step", (1, 8192, 8192)),
     Case("sgd_step", (1, 8192, 8192)),
+    *(Case(k, (16384, 8192), dtype) for dtype in ("float16", "bfloat16") for k in ("bias_relu_forward", "relu_backward")),
 ]
 QUICK = [
     Case("bias_relu_forward", (300, 132)),
     Case("relu_backward", (300, 132)),
     Case("count_units", (40, 33)),
     Case("adam_step", (2, 8, 12)),
+    Case("bias_relu_forward", (40, 48), "float16"),
+    Case("relu_backward", (40, 48), "bfloat16"),
 ]
 
 
@@ -76,6 +79,8 @@ def run(
     if "kernels" in parts:
         result |= {"cases": [], "left_out": [], "failed": []}
         for case in QUICK if quick else CASES:
+            if case.dtype == "bfloat16" and "ml_dtypes" in result["missing"]:
+                continue
             if time.monotonic() - start > seconds:
                 result["left_out"].append([case.kernel, list(case.shape), case.dtype])
                 continue
@@ -208,6 +213,8 @@ def _checked(work: Any, arrays: dict[str, Any], right: dict[str, Any], name: str
 def _compare(work: jobs.Job, what: str, letter: str, found: Any, right: Any) -> None:
     """jobs.Job.check where the arrays are: half a gigabyte a time would take longer to move than to make."""
     xp = backend.array_module(right)
+    if right.itemsize == 2:
+        found, right = found.astype(np.float32), right.astype(np.float32)
     if letter == "db":
         far = xp.abs(found.reshape(right.shape) - right) > xp.asarray(work.bound)
         assert not bool((far | ~xp.isfinite(found.reshape(right.shape))).any()), f"{what} is beyond its bound"

@@ -9,15 +9,17 @@ import importlib.util
 from collections.abc import Callable
 from typing import Any
 
+import numpy as np
+
 from benchmarks import jobs, training
 
 Call = Callable[[], Any]
-LIBRARIES = ("torch", "jax")
+LIBRARIES = ("torch", "jax", "ml_dtypes")
 NAMES = ("CuPy", "PyTorch eager", "torch.compile")
 
 
 def missing() -> list[str]:
-    """The libraries that are not installed, and so have no rows."""
+    """The libraries that are not installed, and so have no rows; without ml_dtypes there are none of bfloat16."""
     return [library for library in LIBRARIES if importlib.util.find_spec(library) is None]
 
 
@@ -47,19 +49,20 @@ def _formulas(xp: Any, kernel: str, a: dict[str, Any]) -> Call:
 
     def forward() -> Any:
         s = a["z"] + a["b"] if kernel == "bias_relu_forward" else a["z"] + a["skip"] + a["b"]
-        y = xp.where(s <= 0, s.dtype.type(0), s)
+        y = xp.where(s <= 0, xp.zeros((), s.dtype), s)
         return y, y > 0, *counted(y)
 
     def backward() -> Any:
-        dz = xp.where(a["on"], a["g"], a["g"].dtype.type(0))
-        return dz, dz.sum(axis=-2, keepdims=True)
+        dz = xp.where(a["on"], a["g"], xp.zeros((), a["g"].dtype))
+        sums = np.float32 if dz.itemsize == 2 else dz.dtype
+        return dz, dz.sum(axis=-2, keepdims=True, dtype=sums).astype(dz.dtype, copy=False)
 
     return {"relu_backward": backward, "count_units": lambda: counted(a["y"])}.get(kernel, forward)
 
 
 def _torch(cupy: Any, torch: Any, kernel: str, a: dict[str, Any]) -> dict[str, Call]:
     """Eager as a user writes it, and the same function compiled for these shapes."""
-    tensors = {letter: torch.from_dlpack(array) for letter, array in a.items() if letter != "mask"}
+    tensors = {letter: _tensor(torch, array) for letter, array in a.items() if letter != "mask"}
 
     def counted(y: Any) -> tuple[Any, Any]:
         return (y > 0).sum(-2), (~torch.isfinite(y)).sum(-2)
@@ -83,12 +86,20 @@ def _torch(cupy: Any, torch: Any, kernel: str, a: dict[str, Any]) -> dict[str, C
     compiled = torch.compile(function, dynamic=False)
 
     def handed_over(t: Any) -> Any:
+        if t.dtype == torch.bfloat16:
+            return cupy.from_dlpack(t.view(torch.int16)).view(jobs.number("bfloat16"))
         return cupy.from_dlpack(t.view(torch.uint8)).view(bool) if t.dtype == torch.bool else cupy.from_dlpack(t)
 
     def spelt(call: Callable[..., Any]) -> Call:
         return _Result(lambda: call(*inputs), lambda: [handed_over(t) for t in call(*inputs)])
 
     return {"PyTorch eager": spelt(function), "torch.compile": spelt(compiled)}
+
+
+def _tensor(torch: Any, array: Any) -> Any:
+    """PyTorch's tensor over the memory of CuPy's `array`; bfloat16 goes as int16, whatever CuPy's DLPack knows of it."""
+    bfloat16 = array.dtype.name == "bfloat16"
+    return torch.from_dlpack(array.view(np.int16)).view(torch.bfloat16) if bfloat16 else torch.from_dlpack(array)
 
 
 class _Result:

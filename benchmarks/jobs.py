@@ -21,6 +21,7 @@ from minirelu.kernels.mask import words
 Array = np.ndarray
 LAYOUTS = ("aligned", "np.empty", "in place")
 POISON = 7
+EPS_OF_HALVES = {"float16": 2.0**-10, "bfloat16": 2.0**-7}
 PATTERN = 1_000_003  # a prime, so that no two rows are alike
 
 # Operations an element, as in the formulas: additions, comparisons that select or make the bit, comparisons that count.
@@ -81,7 +82,14 @@ def _bits(mask: Array, count: int) -> Array:
 def make(kernel: str, shape: tuple[int, ...], dtype: str, layout: str) -> Job:
     """The job of `kernel` on normal numbers of `shape` (..., B, O); the same numbers every time."""
     empty = np.empty if layout == "np.empty" else kernels.empty
-    return _Maker(shape, np.dtype(dtype), empty, layout == "in place").make(kernel)
+    return _Maker(shape, number(dtype), empty, layout == "in place").make(kernel)
+
+
+def number(name: str) -> np.dtype[Any]:
+    """The dtype called `name`; "bfloat16" is of the package ml_dtypes, and an `ImportError` without it."""
+    if name == "bfloat16":
+        import ml_dtypes  # noqa: F401  (NumPy knows the name from now on)
+    return np.dtype(name)
 
 
 @dataclass
@@ -98,19 +106,21 @@ class _Maker:
 
     def bias_relu_forward(self) -> Job:
         z, b = self.normal(self.shape), self.bias()
-        return self.relu("bias_relu_forward", z + b, z=z, b=b)
+        return self.relu("bias_relu_forward", self.wide(z) + self.wide(b), z=z, b=b)
 
     def residual_relu(self) -> Job:
         z, skip, b = self.normal(self.shape), self.normal(self.shape), self.bias()
-        return self.relu("residual_relu", z + skip + b, z=z, skip=skip, b=b)
+        return self.relu("residual_relu", self.wide(z) + self.wide(skip) + self.wide(b), z=z, skip=skip, b=b)
 
     def relu_backward(self) -> Job:
         g, active = self.normal(self.shape), self.normal(self.shape) > 0
-        dz = np.where(active, g, self.dtype.type(0))
-        expected = {"dz": dz, "db": dz.sum(axis=-2, keepdims=True, dtype=np.float64)}
-        eps = np.finfo(self.dtype).eps
-        bound = 2 * self.shape[-2] * eps * np.abs(dz).sum(axis=-2, keepdims=True)  # kernels/relu_backward.py
-        expected["db"] = expected["db"].astype(self.dtype)
+        dz = np.where(active, g, np.zeros((), self.dtype))
+        sums, size = (x.sum(axis=-2, keepdims=True, dtype=np.float64) for x in (self.wide(dz), np.abs(self.wide(dz))))
+        expected = {"dz": dz, "db": sums.astype(self.dtype)}
+        wide = self.wide(expected["db"])
+        bound = (2 * self.shape[-2] * np.finfo(wide.dtype).eps * size).astype(wide.dtype)  # kernels/relu_backward.py
+        if self.dtype.itemsize == 2:  # theirs and ours are rounded, each by half an ulp at most
+            bound += EPS_OF_HALVES[self.dtype.name] * (np.abs(wide) + bound)
         arrays = {"g": g, "mask": self.fill(_words(active)), "dz": g if self.in_place else self.target}
         return Job("relu_backward", arrays, ("dz", "db"), expected, g, self.target, bound)
 
@@ -121,7 +131,7 @@ class _Maker:
 
     def relu(self, kernel: str, s: Array, **inputs: Array) -> Job:
         """The job of a forward kernel with the pre-activation `s`."""
-        y = np.maximum(s, 0, out=s)
+        y = np.maximum(s, 0, out=s).astype(self.dtype, copy=False)
         expected = {"y": y, "mask": _words(y > 0), **_counts(y)}
         z = inputs["z"]
         mask = self.empty(expected["mask"].shape, np.uint32)
@@ -130,7 +140,13 @@ class _Maker:
 
     def normal(self, shape: tuple[int, ...]) -> Array:
         """A million normal numbers, over and over: more of them take longer to draw than to measure with."""
-        return self.fill(np.resize(self.rng.standard_normal(PATTERN, self.dtype), shape))
+        narrow = self.dtype.itemsize == 2
+        drawn = self.rng.standard_normal(PATTERN, np.float32 if narrow else self.dtype)
+        return self.fill(np.resize(drawn.astype(self.dtype, copy=False), shape))
+
+    def wide(self, x: Array) -> Array:
+        """`x`, in float32 if it is of 16 bits."""
+        return x.astype(np.float32) if self.dtype.itemsize == 2 else x
 
     def bias(self) -> Array:
         """(..., 1, O); zeros in place, so that doing the job again changes nothing."""

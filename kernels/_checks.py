@@ -91,15 +91,14 @@ def array(name: str, x: Any) -> Array:
     """`x` as a NumPy or CuPy array over the same memory.
 
     Raises `TypeError` if it is neither and offers neither DLPack nor `__array_interface__` nor `__cuda_array_interface__`,
-    or if it lies on a GPU that CuPy does not find.
+    if it lies on a GPU that CuPy does not find, or is of a type that NumPy or CuPy does not know.
     """
     if isinstance(x, np.ndarray) or module_name(x) == "cupy":
         return x
     if hasattr(x, "__dlpack__") and hasattr(x, "__dlpack_device__"):
-        if x.__dlpack_device__()[0] != 1:
-            return _on_device(name, x).from_dlpack(x)
+        xp = np if x.__dlpack_device__()[0] == 1 else _on_device(name, x)
         try:
-            return np.from_dlpack(x)
+            return xp.from_dlpack(x)
         except (BufferError, RuntimeError, TypeError) as error:
             raise TypeError(f"{name} is a {type(x).__name__} that gives no array by DLPack: {error}") from error
     if hasattr(x, "__array_interface__") and not isinstance(x, np.generic):

@@ -44,7 +44,7 @@ def test_the_whole_run(card, tmp_path, capsys):
     assert command.main(["gpu", "--quick", "--output", str(output)]) == 0
     result = json.loads(output.read_text())
     assert result["gpu"]["name"] == "a CPU"
-    forward, *_, adam = result["cases"]
+    forward, *_, adam, _, backward = result["cases"]
     names = [row["candidate"] for row in forward["rows"]]
     assert names == [gpu.COPY, "minirelu", *(f"minirelu, step {k}" for k in (1, 2, 3)), "CuPy"]
     assert [row["bytes"] for row in forward["rows"][:2]] == [
@@ -52,6 +52,8 @@ def test_the_whole_run(card, tmp_path, capsys):
         4 * (2 * 300 * 132 + 132 + 300 * 5) + 2 * 8 * 132,
     ]
     assert [row["bytes"] for row in adam["rows"][1:]] == [7 * 4 * 2 * 8 * 12] * 3
+    assert backward["dtype"] == "bfloat16"
+    assert backward["rows"][1]["bytes"] == 2 * (2 * 40 * 48 + 48) + 4 * 40 * 2
     assert all(seconds > 0 for case in result["cases"] for row in case["rows"] for seconds in row["seconds"])
     assert max(result["train"]["against_the_cpu"]["loss_relative_difference"]) < 1e-3
     assert max(result["train"]["against_the_cpu"]["dead_share_difference"]) == 0
@@ -87,8 +89,36 @@ def test_a_wrong_result_of_ours_costs_its_case_and_the_exit_status(card, monkeyp
     assert command.main(asked) == 1
     result = json.loads((tmp_path / "gpu.json").read_text())
     assert "minirelu: y of bias_relu_forward is wrong" in result["failed"][0][3]
-    assert [case["kernel"] for case in result["cases"]] == ["relu_backward", "count_units", "adam_step"]
+    assert [case["kernel"] for case in result["cases"]] == ["relu_backward", "count_units", "adam_step", "relu_backward"]
     assert "Failed: ['bias_relu_forward'" in capsys.readouterr().out
+
+
+def wrong_backward(xp, kernel, a):
+    """One unit's db off by two units in its last place; twice the bound that two roundings have."""
+    db = a["g"].astype(np.float32) * a["on"].astype(np.float32)
+    db = db.sum(axis=-2, keepdims=True)
+    db[0, 0] = db[0, 0] * (1 + 2 ** (-6 if a["g"].dtype.name == "bfloat16" else -9))
+    return lambda: (xp.where(a["on"], a["g"], xp.zeros((), a["g"].dtype)), db.astype(a["g"].dtype))
+
+
+@pytest.mark.parametrize("dtype", ["float16", "bfloat16"])
+def test_sums_of_16_bits_have_a_bound_that_finds_two_units_in_the_last_place(card, monkeypatch, dtype):
+    monkeypatch.setattr(gpu, "QUICK", [gpu.Case("relu_backward", (40, 48), dtype)])
+    right = gpu.run(True, ["kernels"])
+    monkeypatch.setattr(gpu_peers, "_formulas", wrong_backward)
+    (case,) = gpu.run(True, ["kernels"])["cases"]
+    assert not right["failed"]
+    assert not right["cases"][0]["failed"]
+    assert "CuPy: db of relu_backward is beyond its bound" in case["failed"]["CuPy"]
+
+
+def test_without_ml_dtypes_bfloat16_has_no_rows(card, monkeypatch):
+    monkeypatch.setattr(gpu_peers, "missing", lambda: ["torch", "jax", "ml_dtypes"])
+    monkeypatch.setattr(gpu, "QUICK", gpu.QUICK[-2:])
+    result = gpu.run(True, ["kernels"])
+    assert [case["dtype"] for case in result["cases"]] == ["float16"]
+    assert result["missing"][-1] == "ml_dtypes"
+    assert not result["failed"]
 
 
 def test_no_case_is_begun_when_the_time_is_over(card):
