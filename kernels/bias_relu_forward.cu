@@ -50,7 +50,7 @@ template <class T, int V, bool residual> __device__ __forceinline__ void forward
 // 3. See _words.h: a thread keeps its V units for a slab of rows, so b is read once a slab and counts stay in registers.
 template <class T, int V, bool residual>
 __device__ __forceinline__ void forward_3(FORWARD(T), u32 *partial, u32 *tickets, SIZES) {
-    const int ahead = V > 4 ? (residual ? 2 : 3) : AHEAD;  // more rows of 16-bit numbers do not fit the registers
+    const int ahead = V > 4 ? 2 : AHEAD;  // more rows of 16-bit numbers do not fit the registers
     const i64 words = (units + 31) / 32;
     const Cut cut(replicas, rows, units, V);
     for (i64 k = blockIdx.x; k < cut.tasks; k += gridDim.x) {
