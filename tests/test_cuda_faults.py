@@ -160,6 +160,13 @@ def test_a_planted_fault_is_found(name):
         run(fault, planted(fault), seed=4)
 
 
+@pytest.mark.parametrize("kernel", [FORWARD, BACKWARD, COUNT])
+def test_without_a_fault_nothing_is_found_in_16_bits(kernel):
+    """Nor any access outside of the shared memory that eight sums a thread need."""
+    fault = Fault(kernel, 3, "", "", "", (131, 40), bfloat16)
+    run(fault, only(fault), seed=4)
+
+
 @pytest.mark.long  # by make test in test_cuda_kernels.py alone, on more shapes, and on the whole texts
 def test_without_a_fault_nothing_is_found():
     for fault in FAULTS.values():
