@@ -83,6 +83,10 @@ def _scores(result: dict[str, Any]) -> Scores:
             if row is not base:
                 middle, low, high = reading.speedup(row, base)
                 scores[(*place, row["candidate"])] = (1 / middle, 1 / high, 1 / low)
+        if case.get("pair"):
+            own, base = case["pair"]
+            middle, low, high = reading.speedup(own, base)
+            scores[(*place, f"relative to {base['candidate']}", own["candidate"])] = (1 / middle, 1 / high, 1 / low)
     return scores
 
 

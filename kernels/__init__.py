@@ -240,12 +240,13 @@ def _forward(
         try:
             call = (_checked if small else _checked_large)[kernel].call
             said = call(z, b, y, packed, active, nonfinite, skip, _NOTHING[1], -2 if small else -3, _jit.STREAM_FROM)
-            if said >= 0:
-                if not small:
-                    _share(kernel, (_streaming if said else _ready)[kernel], (z, b, y, packed, active, nonfinite, skip))
-                return y, packed, active, nonfinite
-        except (KeyError, TypeError):  # not compiled yet, or not for such arrays
-            pass
+            loops = None if small else (_streaming if said else _ready)[kernel]
+        except (KeyError, TypeError):  # not compiled yet, or not for such arrays; nothing has been written
+            said = -1
+        if said >= 0:
+            if loops is not None:
+                _share(kernel, loops, (z, b, y, packed, active, nonfinite, skip))
+            return y, packed, active, nonfinite
     residual = kernel == "residual_relu"
     z, (b, *skips), out, mask = checks.forward(z, b, (skip,) if residual else (), out, mask)
     skip = skips[0] if residual else z
@@ -332,12 +333,13 @@ def relu_backward(g: Array, mask: Array, *, out: Array | None = None) -> tuple[A
         try:
             call = (_checked if small else _checked_large)["relu_backward"].call
             said = call(g, mask, dz, db, _NOTHING.get(g.itemsize), -2 if small else -3, _jit.STREAM_FROM)
-            if said >= 0:
-                if not small:
-                    _share("relu_backward", (_streaming if said else _ready)["relu_backward"], (g, mask, dz, db))
-                return dz, db
+            loops = None if small else (_streaming if said else _ready)["relu_backward"]
         except (KeyError, TypeError):  # as in `_forward`
-            pass
+            said = -1
+        if said >= 0:
+            if loops is not None:
+                _share("relu_backward", loops, (g, mask, dz, db))
+            return dz, db
     g, mask, out = checks.backward(g, mask, out)
     empty, shape = array_module(g, mask).empty, g.shape
     dz = empty(shape, g.dtype) if out is None else out

@@ -113,8 +113,12 @@ if hasattr(os, "register_at_fork"):
 @functools.cache
 def _age() -> tuple[tuple[str, int, int], ...]:
     """When the files of this folder were changed: loops are made of several of them, and Numba looks at one alone."""
-    found = ((path.name, path.stat()) for path in Path(__file__).parent.glob("*.py"))
-    return tuple(sorted((name, about.st_mtime_ns, about.st_size) for name, about in found))
+    found = []
+    for path in sorted(Path(__file__).parent.glob("[!.]*.py")):  # an editor's lock begins with a dot, and leads nowhere
+        with contextlib.suppress(OSError):
+            about = path.stat()
+            found.append((path.name, about.st_mtime_ns, about.st_size))
+    return tuple(found)
 
 
 def cached(loops: Any) -> Any:

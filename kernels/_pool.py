@@ -24,7 +24,8 @@ POOLED_FROM = 1 << 20
 # Bytes that may wait for their next use.
 KEPT = 1 << 29
 
-# Bytes at most that each thread keeps for the sums of its kernels' tasks: enough for 2³⁰ bytes of input.
+# Bytes at most that each thread keeps for the sums of its kernels' tasks: enough for 2³⁰ bytes of input where layers have 64
+# units or more, and replicas 128 rows. What is larger comes from the pool each time.
 SPARED = 1 << 24
 
 _lock = threading.RLock()  # a lease may end, in a collection of garbage, while this thread is in here

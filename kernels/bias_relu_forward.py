@@ -11,7 +11,7 @@ Special  s = -inf, ±0 -> +0, inactive; +inf -> +inf, active and non-finite; NaN
 16 bits  z, b and y of float16 or bfloat16 (CUDA and the reference): s in float32, y = relu(s) rounded once to the nearest, ties
          to even, which may be +inf; mask and counts are those of that y. The bit is s > 0 all the same, however many are added:
          all are multiples of the smallest subnormal number, and so are their sums, in float32 too: no s > 0 rounds to 0.
-Exact    y, mask and counts are bit-equal on every backend. `y` may be `z` itself.
+Exact    y, mask and counts are bit-equal on every backend, where one NaN is as good as another. `y` may be `z` itself.
 """
 
 from __future__ import annotations

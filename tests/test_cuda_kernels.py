@@ -341,6 +341,36 @@ def test_device_arrays_of_16_bits_work_in_place_and_are_refused_elsewhere(dtype)
             Tensor(on_device)
 
 
+@pytest.mark.parametrize("dtype", [np.float32, np.float16])
+@pytest.mark.parametrize("which", ["z", "b", "skip", "y", "g", "dz"])
+def test_arrays_that_do_not_begin_at_16_bytes_go_a_number_at_a_time(which, dtype, monkeypatch):
+    """A card faults where 16 bytes are read from elsewhere; rows of 16 bytes alone do not make an array's beginning one."""
+    shape = {"b": (1, 32)}
+    values = {
+        name: normal(shape.get(name, (3, 32)), dtype, seed) for seed, name in enumerate(("z", "b", "skip", "y", "g", "dz"))
+    }
+    entries, launch = [], _cuda.launch
+    monkeypatch.setattr(_cuda, "launch", lambda parts, name, *a, **k: entries.append(name) or launch(parts, name, *a, **k))
+    with cuda_on_cpu.installed() as cupy:
+
+        def placed(name, off):
+            memory = kernels.empty(values[name].size + off, dtype)
+            memory[off:] = values[name].ravel()
+            return cupy.ndarray(memory[off:].reshape(values[name].shape))
+
+        for off in (0, 1):
+            a = {name: placed(name, off if name == which else 0) for name in values}
+            found = kernels.residual_relu(a["z"], a["skip"], a["b"], out=a["y"])
+            dz, _ = kernels.relu_backward(a["g"], found[1], out=a["dz"])
+            expected = reference("residual_relu", values["z"], values["skip"], values["b"])
+            for ours, right in zip(
+                (*found, dz), (*expected, reference("relu_backward", values["g"], expected[1])[0]), strict=True
+            ):
+                assert_same_bits(ours, right)
+    touched = [which in ("z", "b", "skip", "y"), which in ("g", "dz")]
+    assert [name.endswith("_ragged") for name in entries] == [False, False, *touched]
+
+
 def test_host_arrays_are_not_moved():
     with (
         cuda_on_cpu.installed(),

@@ -40,6 +40,37 @@ def test_streaming_kernels_give_the_same_bits(monkeypatch, units):
         streamed.clear()
 
 
+@pytest.mark.parametrize(("beyond", "streams"), [(1, False), (0, True)])
+def test_results_are_streamed_from_the_limit_on(monkeypatch, beyond, streams):
+    z, b, g = drawn((300, 64), np.float32)
+    monkeypatch.setattr(_jit, "PARALLEL_FROM", 1)
+    monkeypatch.setattr(_jit, "STREAM_FROM", z.nbytes + beyond)
+    used, share = [], kernels._share
+    note = lambda kernel, loops, *_: used.append(loops is kernels._streaming.get(kernel))
+    monkeypatch.setattr(kernels, "_share", lambda *a: note(*a) or share(*a))
+    for _ in ("all checks in Python", "by compiled checks"):
+        everything(z, b, g)
+    assert used == [streams, streams, False] * 2
+
+
+def test_what_a_large_pass_raises_is_not_swallowed(monkeypatch):
+    """The quick way leaves to the long way what it has not begun; a pass in place that has begun must not begin again."""
+    z, b, g = (np.ones((600, 40), np.float32) for _ in range(3))
+    mask = kernels.bias_relu_forward(z, b[:1])[1]
+    monkeypatch.setattr(_jit, "PARALLEL_FROM", 1)
+    for _ in range(2):
+        kernels.relu_backward(g, kernels.bias_relu_forward(z, b[:1])[1])
+
+    def spread(*arguments):
+        raise TypeError("in the middle")
+
+    monkeypatch.setattr(_jit, "spread", spread)
+    with pytest.raises(TypeError, match="in the middle"):
+        kernels.bias_relu_forward(z, b[:1], out=z)
+    with pytest.raises(TypeError, match="in the middle"):
+        kernels.relu_backward(g, mask, out=g)
+
+
 def test_without_vectors_the_bits_are_the_same(monkeypatch):
     z, b, g = drawn((150, 43), np.float32)
     z[:5, 40] = np.nan, np.inf, -np.inf, 0, -0.0
@@ -236,3 +267,12 @@ def test_a_change_in_any_file_of_the_folder_compiles_again(monkeypatch, tmp_path
     assert files["_columns.py"] == (Path(_jit.__file__).parent / "_columns.py").stat().st_size
     monkeypatch.setattr(_jit, "_age", lambda: (("_columns.py", 0, 0),))
     assert [found(), found()] == [0, 1]
+
+
+def test_a_file_that_leads_nowhere_is_passed_over(monkeypatch, tmp_path):
+    """An editor's lock, or a file that is deleted at this moment."""
+    (tmp_path / ".#_columns.py").symlink_to("nowhere")
+    (tmp_path / "gone.py").symlink_to("nowhere")
+    (tmp_path / "there.py").write_text("1")
+    monkeypatch.setattr(_jit, "__file__", str(tmp_path / "_jit.py"))
+    assert [(name, size) for name, _, size in _jit._age.__wrapped__()] == [("there.py", 1)]
