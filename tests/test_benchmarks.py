@@ -485,6 +485,14 @@ def test_compare_sees_a_change_and_not_the_machine():
     assert words(old, run_of({"minirelu": 0.8}, seed=2)) == ["faster"] * 6
 
 
+def test_compare_sees_that_counting_has_become_slower():
+    runs = [run_of({"minirelu": 1.0}, seed) for seed in (0, 1)]
+    for run, own in zip(runs, (1.03, 1.12), strict=True):
+        pair = {"minirelu": own, without_counts.NAME: 1.0}
+        run["cases"][0]["pair"] = [{"candidate": name, "bytes": 1, "seconds": [t] * 41} for name, t in pair.items()]
+    assert words(*runs) == ["same", "slower", *["same"] * 5]
+
+
 def test_compare_rarely_cries_wolf():
     changed = [
         word != "same"
