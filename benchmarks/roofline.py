@@ -32,6 +32,7 @@ def draw(result: dict[str, Any], path: Path) -> None:
     """Write the figure. Raises `ValueError` if `result` has none of the large cases."""
     from matplotlib import rc_context
     from matplotlib.figure import Figure
+    from matplotlib.ticker import LogLocator
 
     found = _large(result)
     if not found:
@@ -50,7 +51,9 @@ def draw(result: dict[str, Any], path: Path) -> None:
     axes.grid(color="0.93", which="both")
     axes.set_axisbelow(True)
     for axis in (axes.xaxis, axes.yaxis):
+        axis.set_major_locator(LogLocator(subs=(1, 2, 5)))
         axis.set_major_formatter("{x:g}")
+        axis.set_minor_formatter("")  # by itself matplotlib would write 6×10¹ among them
     axes.plot([], [], "o", color="0.35", fillstyle="none", markersize=7, label="open: the quickest other library")
     figure.legend(loc="outside right upper", frameon=False, fontsize=9)
     metadata = {"Date": None} if path.suffix == ".svg" else {}
