@@ -12,7 +12,7 @@ from exactness import assert_same_bits
 from test_kernels import assert_backward, assert_forward, drawn, everything
 
 from minirelu import kernels
-from minirelu.kernels import _jit
+from minirelu.kernels import _jit, _pool
 
 pytestmark = pytest.mark.skipif(bool(_jit.missing()), reason=_jit.missing() or "Numba is there")
 ROOT = Path(__file__).resolve().parents[1]
@@ -44,6 +44,8 @@ def test_streaming_kernels_give_the_same_bits(monkeypatch, units):
 def test_results_are_streamed_from_the_limit_on(monkeypatch, beyond, streams):
     z, b, g = drawn((300, 64), np.float32)
     monkeypatch.setattr(_jit, "PARALLEL_FROM", 1)
+    monkeypatch.setattr(_jit, "STREAM_FROM", 1)
+    everything(z, b, g)  # the loops that stream are there
     monkeypatch.setattr(_jit, "STREAM_FROM", z.nbytes + beyond)
     used, share = [], kernels._share
     note = lambda kernel, loops, *_: used.append(loops is kernels._streaming.get(kernel))
@@ -61,14 +63,26 @@ def test_what_a_large_pass_raises_is_not_swallowed(monkeypatch):
     for _ in range(2):
         kernels.relu_backward(g, kernels.bias_relu_forward(z, b[:1])[1])
 
-    def spread(*arguments):
+    spread = _jit.spread
+
+    def once(*arguments):
+        monkeypatch.setattr(_jit, "spread", spread)
         raise TypeError("in the middle")
 
-    monkeypatch.setattr(_jit, "spread", spread)
-    with pytest.raises(TypeError, match="in the middle"):
-        kernels.bias_relu_forward(z, b[:1], out=z)
-    with pytest.raises(TypeError, match="in the middle"):
-        kernels.relu_backward(g, mask, out=g)
+    for call in (lambda: kernels.bias_relu_forward(z, b[:1], out=z), lambda: kernels.relu_backward(g, mask, out=g)):
+        monkeypatch.setattr(_jit, "spread", once)
+        with pytest.raises(TypeError, match="in the middle"):
+            call()
+
+
+def test_a_thread_uses_the_memory_of_its_last_large_pass_again(monkeypatch):
+    z, b, g = drawn((600, 40), np.float32)
+    monkeypatch.setattr(_jit, "PARALLEL_FROM", 1)
+    everything(z, b, g)
+    memory = _pool._spare.memory
+    assert memory is not None
+    everything(z, b, g)
+    assert _pool._spare.memory is memory
 
 
 def test_without_vectors_the_bits_are_the_same(monkeypatch):
